@@ -1,0 +1,129 @@
+# tickcast: both programs, their tests and their installation. `make help` lists the targets.
+#
+# Variables a caller may set: BUILD (output folder), CC, CFLAGS, LDFLAGS, PREFIX, DESTDIR,
+# SANITIZE (what to hand to -fsanitize=), FUZZ_SECONDS (per fuzzer), PYTHON.
+
+VERSION  := 0.1.0
+BUILD    ?= build
+PREFIX   ?= /usr/local
+CC       ?= cc
+CLANG    ?= clang
+PYTHON   ?= /usr/bin/python3
+CFLAGS   ?= -O2 -g
+SANITIZE ?=
+FUZZ_SECONDS ?= 60
+
+PKGS     := libevent_core libevent_extra libevent_pthreads hiredis libcjson zlib libcrypto
+WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings -Wvla \
+            -Wformat=2 -Wundef -Werror
+HARDEN   := -fPIE -fstack-protector-strong -fno-strict-aliasing
+ifeq ($(SANITIZE),)
+HARDEN   += -D_FORTIFY_SOURCE=2
+else
+HARDEN   += -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer
+SANLINK  := -fsanitize=$(SANITIZE)
+endif
+ALL_CFLAGS  = -std=c11 -D_GNU_SOURCE -DTICKCAST_VERSION='"$(VERSION)"' -Iinclude -I$(BUILD)/gen \
+              $(WARNINGS) $(HARDEN) $(shell pkg-config --cflags $(PKGS)) -pthread -MMD -MP $(CFLAGS)
+ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now -pthread $(SANLINK) $(LDFLAGS)
+LIBS        = $(shell pkg-config --libs $(PKGS)) -lm
+
+# Each layer may use those before it and none behind it; scripts/check-layers holds us to it.
+LAYERS   := base protocol runtime domain surface
+LIB_SRC  := $(sort $(foreach l,$(LAYERS),$(wildcard src/$(l)/*.c)))
+APP_SRC  := $(sort $(wildcard src/app/*.c))
+CTL_SRC  := $(sort $(wildcard src/ctl/*.c))
+UNIT_SRC := $(sort $(wildcard tests/unit/*.c))
+FUZZERS  := $(sort $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c)))
+
+obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+LIB := $(BUILD)/libtickcast.a
+
+.PHONY: all check unit e2e asan tsan lint fuzz bench install clean help
+all: $(BUILD)/tickcast $(BUILD)/tickcastctl
+
+$(BUILD)/tickcast: $(call obj,$(APP_SRC)) $(LIB)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+
+$(BUILD)/tickcastctl: $(call obj,$(CTL_SRC)) $(LIB)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+
+$(LIB): $(call obj,$(LIB_SRC))
+	rm -f $@ && $(AR) rcs $@ $^
+
+$(BUILD)/obj/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+# The live page is one HTML file, carried inside the program as an array of bytes.
+$(BUILD)/gen/page_html.h: src/surface/page.html Makefile
+	@mkdir -p $(@D)
+	{ echo 'static const unsigned char page_html[] = {'; \
+	  od -An -v -tx1 $< | sed 's/ \(..\)/0x\1,/g'; echo '};'; } > $@
+$(BUILD)/obj/src/surface/client_http.o: $(BUILD)/gen/page_html.h
+
+# --- tests -------------------------------------------------------------------------------------
+
+# Every tests/unit/test_x.c defines `const struct unit_suite suite_x`; the list is made from names.
+SUITES := $(patsubst tests/unit/test_%.c,%,$(filter tests/unit/test_%.c,$(UNIT_SRC)))
+$(BUILD)/gen/unit_suites.h: $(UNIT_SRC) Makefile
+	@mkdir -p $(@D)
+	{ for s in $(SUITES); do echo "extern const struct unit_suite suite_$$s;"; done; \
+	  echo 'static const struct unit_suite *const unit_suites[] = {'; \
+	  for s in $(SUITES); do echo "    &suite_$$s,"; done; echo '    NULL};'; } > $@
+$(BUILD)/obj/tests/unit/main.o: $(BUILD)/gen/unit_suites.h
+
+$(BUILD)/unit: $(call obj,$(UNIT_SRC)) $(LIB)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) $(shell pkg-config --libs cunit)
+
+unit: $(BUILD)/unit
+	$(BUILD)/unit $(TESTS)
+
+check: unit
+
+e2e: all
+	BUILD=$(abspath $(BUILD)) $(PYTHON) -m pytest -q tests/e2e $(PYTEST_ARGS)
+
+asan:
+	$(MAKE) BUILD=$(BUILD)/asan SANITIZE=address,undefined CFLAGS='-O1 -g' all unit e2e
+
+tsan:
+	$(MAKE) BUILD=$(BUILD)/tsan SANITIZE=thread CFLAGS='-O1 -g' all unit e2e
+
+# libFuzzer needs clang; each fuzzer keeps its seeds in tests/fuzz/seeds/<name>.
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(wildcard src/base/*.c src/protocol/*.c)
+	@mkdir -p $(@D)
+	$(CLANG) -std=c11 -D_GNU_SOURCE -DTICKCAST_VERSION='"$(VERSION)"' -Iinclude -g -O1 \
+	    -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
+	    $(shell pkg-config --cflags $(PKGS)) -pthread -o $@ $(filter %.c,$^) $(LIBS)
+
+fuzz: $(addprefix $(BUILD)/fuzz/,$(FUZZERS))
+	BUILD=$(BUILD) scripts/fuzz $(FUZZ_SECONDS) $(FUZZERS)
+
+lint:
+	scripts/lint
+
+bench: all
+	$(MAKE) $(BUILD)/bare_loop
+	BUILD=$(abspath $(BUILD)) $(PYTHON) tests/bench/run.py $(BENCH_ARGS)
+
+$(BUILD)/bare_loop: tests/bench/bare_loop.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -pie -o $@ $<
+
+# --- installation ------------------------------------------------------------------------------
+
+install: all
+	install -D -m 0755 $(BUILD)/tickcast $(DESTDIR)$(PREFIX)/bin/tickcast
+	install -D -m 0755 $(BUILD)/tickcastctl $(DESTDIR)$(PREFIX)/bin/tickcastctl
+	install -D -m 0644 conf/tickcast.conf $(DESTDIR)$(PREFIX)/share/tickcast/tickcast.conf
+	install -D -m 0644 docs/tickcast.1 $(DESTDIR)$(PREFIX)/share/man/man1/tickcast.1
+	install -D -m 0644 docs/tickcastctl.1 $(DESTDIR)$(PREFIX)/share/man/man1/tickcastctl.1
+
+clean:
+	rm -rf $(BUILD)
+
+help:
+	@sed -n 's/^\([a-z0-9]*\):.*/\1/p' Makefile | sort -u
+
+-include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

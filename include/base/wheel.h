@@ -1,0 +1,47 @@
+/*
+ * wheel.h - hashed timer wheel: many timers, few of which ever fire on time unchanged.
+ *
+ * Adding and removing are O(1), a timer costs 24 bytes inside its owner and nothing else. Time
+ * is counted in ticks of a fixed length; a timer fires in the first wheel_advance whose time is
+ * past its deadline, at most one tick late and never early. Timers further away than the wheel is
+ * long simply go round again. Not thread-safe.
+ */
+#ifndef TICKCAST_BASE_WHEEL_H
+#define TICKCAST_BASE_WHEEL_H
+
+#include "base/list.h"
+
+#include <stdint.h>
+
+struct wheel_timer {
+    struct list link;
+    uint64_t due_ms; /* on the caller's monotonic clock */
+};
+
+struct wheel {
+    struct list *slots;
+    unsigned slot_count; /* a power of two */
+    unsigned tick_ms;
+    uint64_t now_tick; /* the last tick that was advanced over */
+    size_t count;      /* timers waiting */
+};
+
+void wheel_init(struct wheel *w, unsigned tick_ms, unsigned slot_count, uint64_t now_ms);
+void wheel_fini(struct wheel *w); /* releases the slots; timers must be gone */
+
+void wheel_timer_init(struct wheel_timer *t);
+bool wheel_timer_is_set(const struct wheel_timer *t);
+
+/* Sets or moves a timer. A deadline that has passed fires in the next advance. */
+void wheel_set(struct wheel *w, struct wheel_timer *t, uint64_t due_ms);
+void wheel_cancel(struct wheel *w, struct wheel_timer *t); /* harmless when not set */
+
+/* Fires everything due at now_ms. on_due may set or cancel any timer, the fired one included. */
+void wheel_advance(struct wheel *w, uint64_t now_ms,
+                   void (*on_due)(struct wheel_timer *t, void *arg), void *arg);
+
+/* Milliseconds until the next timer may be due: a lower bound, 0 when one is overdue,
+ * UINT64_MAX when the wheel is empty. */
+uint64_t wheel_next_in_ms(const struct wheel *w, uint64_t now_ms);
+
+#endif

@@ -1,0 +1,54 @@
+/*
+ * command.h - what a client may say (docs/protocol.md, 2.2), parsed and checked.
+ *
+ * One table row per action. cJSON does the parsing; nothing of it shows here.
+ */
+#ifndef TICKCAST_PROTOCOL_COMMAND_H
+#define TICKCAST_PROTOCOL_COMMAND_H
+
+#include "base/slice.h"
+#include "protocol/errors.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum command_kind {
+    COMMAND_SUBSCRIBE,
+    COMMAND_UNSUBSCRIBE,
+    COMMAND_SNAPSHOT,
+    COMMAND_LIST,
+    COMMAND_PUBLISH,
+    COMMAND_AUTH,
+    COMMAND_PING,
+};
+
+enum delivery_mode { MODE_UNSET, MODE_LATEST, MODE_ALL };
+enum tristate { TRI_UNSET, TRI_NO, TRI_YES };
+
+#define COMMAND_ID_MAX 64 /* bytes of a string id */
+
+struct command {
+    enum command_kind kind;
+    char id[6 * COMMAND_ID_MAX + 3]; /* as JSON text, ready for the reply; "" when absent */
+    struct slice *channels;          /* as sent, not yet checked against the grammar */
+    size_t channel_count;
+    enum delivery_mode mode;
+    int64_t max_rate; /* -1: absent */
+    enum tristate snapshot;
+    enum tristate delta;
+    struct slice echo; /* ping: the raw JSON text of `echo`, empty when absent */
+    void *tree;        /* owns everything that is borrowed above */
+};
+
+/*
+ * Parses one text message. Returns ERR_NONE and fills out, which the caller must release with
+ * command_fini; else ERR_BAD_JSON, ERR_BAD_COMMAND or ERR_UNKNOWN_ACTION, with out->id set where
+ * it could be read and *why to static text; command_fini is then harmless. text must be valid
+ * UTF-8. Unknown members are ignored. Nothing in out borrows from text.
+ */
+enum error_code command_parse(struct slice text, struct command *out, const char **why);
+void command_fini(struct command *c);
+
+const char *command_mode_name(enum delivery_mode mode);
+
+#endif

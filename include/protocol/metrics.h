@@ -1,0 +1,139 @@
+/*
+ * metrics.h - everything a node counts, in one table, and its Prometheus text form.
+ *
+ * Each thread that counts owns one `struct metrics` and is its only writer; a scrape adds them up.
+ * Counters are 64-bit and written with a relaxed load and store, never a locked instruction:
+ * there is one writer, and a reader needs no order between them.
+ *
+ * A row: symbol, type, metric name, label text ("" or `reason="x"`), help. Rows of one name stand
+ * together and share their type and help.
+ */
+#ifndef TICKCAST_PROTOCOL_METRICS_H
+#define TICKCAST_PROTOCOL_METRICS_H
+
+#include "base/buf.h"
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+/* clang-format off */
+#define METRIC_TABLE(X)                                                                            \
+    X(CONNECTIONS, GAUGE, "tickcast_connections", "", "WebSocket clients connected now")           \
+    X(SOCKETS, GAUGE, "tickcast_sockets", "", "Client sockets open now, requests not yet upgraded included") \
+    X(CONNECTIONS_TOTAL, COUNTER, "tickcast_connections_total", "", "WebSocket upgrades accepted") \
+    X(ENDED_CLIENT, COUNTER, "tickcast_connections_ended_total", "cause=\"client\"", "Client connections ended, by cause") \
+    X(ENDED_LOST, COUNTER, "tickcast_connections_ended_total", "cause=\"lost\"", "Client connections ended, by cause") \
+    X(ENDED_PROTOCOL, COUNTER, "tickcast_connections_ended_total", "cause=\"protocol\"", "Client connections ended, by cause") \
+    X(ENDED_LIMIT, COUNTER, "tickcast_connections_ended_total", "cause=\"limit\"", "Client connections ended, by cause") \
+    X(ENDED_SLOW, COUNTER, "tickcast_connections_ended_total", "cause=\"slow\"", "Client connections ended, by cause") \
+    X(ENDED_PING, COUNTER, "tickcast_connections_ended_total", "cause=\"ping_timeout\"", "Client connections ended, by cause") \
+    X(ENDED_KICKED, COUNTER, "tickcast_connections_ended_total", "cause=\"kicked\"", "Client connections ended, by cause") \
+    X(ENDED_DRAIN, COUNTER, "tickcast_connections_ended_total", "cause=\"drain\"", "Client connections ended, by cause") \
+    X(HTTP_2XX, COUNTER, "tickcast_http_responses_total", "code=\"2xx\"", "HTTP responses of the client listener other than upgrades, by class") \
+    X(HTTP_4XX, COUNTER, "tickcast_http_responses_total", "code=\"4xx\"", "HTTP responses of the client listener other than upgrades, by class") \
+    X(HTTP_5XX, COUNTER, "tickcast_http_responses_total", "code=\"5xx\"", "HTTP responses of the client listener other than upgrades, by class") \
+    X(HANDSHAKE_TIMEOUTS, COUNTER, "tickcast_handshake_timeouts_total", "", "Sockets closed because no whole request head came in time") \
+    X(ACCEPT_PAUSES, COUNTER, "tickcast_accept_pauses_total", "", "Times that accepting paused because descriptors ran out") \
+    X(ACCEPT_REFUSED, COUNTER, "tickcast_accept_refused_total", "", "Sockets closed at once because far too many were open") \
+    X(CHANNELS, GAUGE, "tickcast_channels", "", "Channels with a subscriber on this node, counted per worker") \
+    X(SUBSCRIPTIONS, GAUGE, "tickcast_subscriptions", "", "Subscriptions of connected clients") \
+    X(COHORTS, GAUGE, "tickcast_cohorts", "", "Groups of clients that share one output stream") \
+    X(PUBLICATIONS, COUNTER, "tickcast_publications_total", "", "Publications received from Redis and accepted") \
+    X(PUBLICATION_BYTES, COUNTER, "tickcast_publication_bytes_total", "", "Payload bytes of accepted publications") \
+    X(DROPPED_STAMP, COUNTER, "tickcast_publications_dropped_total", "reason=\"bad_stamp\"", "Publications dropped, by reason") \
+    X(DROPPED_UTF8, COUNTER, "tickcast_publications_dropped_total", "reason=\"bad_utf8\"", "Publications dropped, by reason") \
+    X(DROPPED_LARGE, COUNTER, "tickcast_publications_dropped_total", "reason=\"too_large\"", "Publications dropped, by reason") \
+    X(DROPPED_STALE, COUNTER, "tickcast_publications_dropped_total", "reason=\"stale_seq\"", "Publications dropped, by reason") \
+    X(DROPPED_CHANNEL, COUNTER, "tickcast_publications_dropped_total", "reason=\"unknown_channel\"", "Publications dropped, by reason") \
+    X(NOT_JSON, COUNTER, "tickcast_publications_not_json_total", "", "Publications that are not JSON and were delivered as a string") \
+    X(DELIVERIES, COUNTER, "tickcast_deliveries_total", "", "Publications written to clients") \
+    X(DELIVERED_BYTES, COUNTER, "tickcast_delivered_bytes_total", "", "Bytes of publications written to clients, as sent") \
+    X(DELIVERED_PLAIN_BYTES, COUNTER, "tickcast_delivered_uncompressed_bytes_total", "", "Bytes of the same publications before compression") \
+    X(WRITES, COUNTER, "tickcast_writes_total", "", "Write system calls to clients") \
+    X(WRITES_BLOCKED, COUNTER, "tickcast_writes_blocked_total", "", "Writes that the kernel did not take whole") \
+    X(COMMANDS, COUNTER, "tickcast_client_commands_total", "", "Commands received from clients") \
+    X(ERR_COMMAND, COUNTER, "tickcast_client_errors_total", "cause=\"command\"", "Errors by clients, by cause") \
+    X(ERR_RATE, COUNTER, "tickcast_client_errors_total", "cause=\"rate_limited\"", "Errors by clients, by cause") \
+    X(ERR_CHANNEL, COUNTER, "tickcast_client_errors_total", "cause=\"channel\"", "Errors by clients, by cause") \
+    X(ERR_PROTOCOL, COUNTER, "tickcast_client_errors_total", "cause=\"websocket\"", "Errors by clients, by cause") \
+    X(ERR_TOO_LARGE, COUNTER, "tickcast_client_errors_total", "cause=\"too_large\"", "Errors by clients, by cause") \
+    X(ERR_BAD_DATA, COUNTER, "tickcast_client_errors_total", "cause=\"bad_data\"", "Errors by clients, by cause") \
+    X(ADMIN_COMMANDS, COUNTER, "tickcast_admin_commands_total", "result=\"ok\"", "Admin commands heard, by result") \
+    X(ADMIN_ERRORS, COUNTER, "tickcast_admin_commands_total", "result=\"error\"", "Admin commands heard, by result") \
+    X(FEED_OK, GAUGE, "tickcast_feed_ok", "", "1 while the canary returns through Redis, 0 while the feed is suspect") \
+    X(FEED_SUSPECTS, COUNTER, "tickcast_feed_suspects_total", "", "Times the feed became suspect") \
+    X(REDIS_UP_SUB, GAUGE, "tickcast_redis_up", "link=\"subscriber\"", "1 while the link to Redis is established") \
+    X(REDIS_UP_CMD, GAUGE, "tickcast_redis_up", "link=\"command\"", "1 while the link to Redis is established") \
+    X(REDIS_CONNECTS_SUB, COUNTER, "tickcast_redis_connects_total", "link=\"subscriber\"", "Connections to Redis established") \
+    X(REDIS_CONNECTS_CMD, COUNTER, "tickcast_redis_connects_total", "link=\"command\"", "Connections to Redis established") \
+    X(REDIS_ERRORS, COUNTER, "tickcast_redis_errors_total", "", "Connections to Redis that failed or were lost, and error replies") \
+    X(REDIS_CHANNELS, GAUGE, "tickcast_redis_channels", "", "Channels subscribed in Redis, lingering ones included") \
+    X(CANARY_SENT, COUNTER, "tickcast_canary_sent_total", "", "Canaries published") \
+    X(CANARY_SEEN, COUNTER, "tickcast_canary_seen_total", "", "Canaries that came back") \
+    X(CANARY_RTT_US, GAUGE, "tickcast_canary_round_trip_microseconds", "", "Round trip of the last canary that came back")
+
+#define METRIC_HISTOGRAM_TABLE(X)                                                                  \
+    X(DELIVERY, "tickcast_delivery_seconds", "Time from the read from Redis to the write to the client's socket; every publication of a write is counted at the age of its oldest")
+/* clang-format on */
+
+enum metric {
+#define METRIC_ENUM(symbol, type, name, labels, help) METRIC_##symbol,
+    METRIC_TABLE(METRIC_ENUM)
+#undef METRIC_ENUM
+        METRIC_COUNT
+};
+
+enum metric_histogram {
+#define METRIC_ENUM(symbol, name, help) HISTOGRAM_##symbol,
+    METRIC_HISTOGRAM_TABLE(METRIC_ENUM)
+#undef METRIC_ENUM
+        HISTOGRAM_COUNT
+};
+
+/* Upper bounds 1 µs * 2^i: 1 µs .. 8.4 s, then +Inf. */
+#define HISTOGRAM_BUCKETS 24
+
+struct metrics_histogram {
+    _Atomic uint64_t buckets[HISTOGRAM_BUCKETS + 1]; /* not cumulative; the last one is +Inf */
+    _Atomic uint64_t sum_ns;
+};
+
+struct metrics {
+    _Atomic uint64_t values[METRIC_COUNT];
+    struct metrics_histogram histograms[HISTOGRAM_COUNT];
+};
+
+static inline void metrics_bump(_Atomic uint64_t *value, uint64_t delta)
+{
+    uint64_t now = atomic_load_explicit(value, memory_order_relaxed);
+    atomic_store_explicit(value, now + delta, memory_order_relaxed);
+}
+
+/* Adds to a counter or gauge; the owner thread only. Pass (uint64_t)-1 to take one off a gauge. */
+static inline void metrics_add(struct metrics *m, enum metric id, uint64_t delta)
+{
+    metrics_bump(&m->values[id], delta);
+}
+
+static inline void metrics_set(struct metrics *m, enum metric id, uint64_t value)
+{
+    atomic_store_explicit(&m->values[id], value, memory_order_relaxed);
+}
+
+static inline uint64_t metrics_get(const struct metrics *m, enum metric id)
+{
+    return atomic_load_explicit(&m->values[id], memory_order_relaxed);
+}
+
+/* Records `count` observations of the same duration. */
+void metrics_observe_ns(struct metrics *m, enum metric_histogram id, uint64_t ns, uint64_t count);
+
+/* Sum over several owners. */
+uint64_t metrics_sum(struct metrics *const *all, size_t count, enum metric id);
+
+/* Appends the exposition (text format 0.0.4): the table, the histograms, tickcast_info with the
+ * version and node, and the process metrics (process_resident_memory_bytes, process_open_fds,
+ * process_cpu_seconds_total, process_start_time_seconds). */
+void metrics_expose(struct buf *out, struct metrics *const *all, size_t count, const char *node);
+
+#endif

@@ -1,0 +1,49 @@
+/*
+ * loop.h - one thread's event loop, and the only way to hand it something from another thread.
+ *
+ * libevent 2.1 has no end-of-turn hook, so a loop here is our own around EVLOOP_ONCE:
+ *
+ *      wait for events -> run their callbacks -> drain the mailbox -> turn-end hooks (flush, free)
+ *
+ * What callbacks of one turn produce is written once, at its end. The main thread and every worker
+ * have one loop each; with one worker both roles share the main thread's loop, and posting to
+ * oneself costs neither a lock nor a system call.
+ */
+#ifndef TICKCAST_RUNTIME_LOOP_H
+#define TICKCAST_RUNTIME_LOOP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct event_base;
+struct loop;
+
+/* Embed as the first member of a message. run is called once in the receiver's thread and owns
+ * the message. */
+struct message {
+    struct message *next;
+    void (*run)(struct message *m);
+};
+
+struct loop *loop_new(void);    /* returns owned */
+void loop_free(struct loop *l); /* messages not yet run are run first */
+
+struct event_base *loop_base(struct loop *l);
+
+/* Runs turns in the calling thread, which becomes the owner, until loop_stop. */
+void loop_run(struct loop *l);
+
+/* Ends loop_run after the current turn. Owner thread; others post a message that calls it. */
+void loop_stop(struct loop *l);
+
+/* Hands over a message; takes m. Any thread. Messages of one sender run in the order posted. The
+ * receiver is woken only when its mailbox was empty. */
+void loop_post(struct loop *l, struct message *m);
+
+/* Runs hook at the end of every turn, after the mailbox; hooks run in the order added. */
+void loop_on_turn_end(struct loop *l, void (*hook)(void *arg), void *arg);
+
+/* The time at which this turn's callbacks began; cheaper than reading the clock. Owner thread. */
+uint64_t loop_now_ms(const struct loop *l);
+
+#endif
