@@ -30,6 +30,9 @@ struct map {
 /* The seeded hash of a key (SipHash-1-3). The same in every thread of one process. */
 uint64_t map_hash(struct slice key);
 
+/* The same with a seed of the caller's; for those who must compare with others' SipHash-1-3. */
+uint64_t map_hash_seeded(struct slice key, uint64_t k0, uint64_t k1);
+
 void map_fini(struct map *m); /* releases the table, not the values */
 void *map_get(const struct map *m, uint64_t hash, struct slice key); /* NULL when absent */
 
