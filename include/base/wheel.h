@@ -2,9 +2,9 @@
  * wheel.h - hashed timer wheel: many timers, few of which ever fire on time unchanged.
  *
  * Adding and removing are O(1), a timer costs 24 bytes inside its owner and nothing else. Time
- * is counted in ticks of a fixed length; a timer fires in the first wheel_advance whose time is
- * past its deadline, at most one tick late and never early. Timers further away than the wheel is
- * long simply go round again. Not thread-safe.
+ * is counted in ticks of a fixed length; a timer fires in the first wheel_advance at or behind the
+ * first tick that does not come before its deadline: at most one tick late and never early. Timers
+ * further away than the wheel is long simply go round again. Not thread-safe.
  */
 #ifndef TICKCAST_BASE_WHEEL_H
 #define TICKCAST_BASE_WHEEL_H
@@ -19,7 +19,7 @@ struct wheel_timer {
 };
 
 struct wheel {
-    struct list *slots;
+    struct list *slots;  /* slot_count, and one more for deadlines that had passed when set */
     unsigned slot_count; /* a power of two */
     unsigned tick_ms;
     uint64_t now_tick; /* the last tick that was advanced over */
@@ -40,8 +40,9 @@ void wheel_cancel(struct wheel *w, struct wheel_timer *t); /* harmless when not 
 void wheel_advance(struct wheel *w, uint64_t now_ms,
                    void (*on_due)(struct wheel_timer *t, void *arg), void *arg);
 
-/* Milliseconds until the next timer may be due: a lower bound, 0 when one is overdue,
- * UINT64_MAX when the wheel is empty. */
+/* Milliseconds until an advance may next fire a timer: a lower bound, because a timer that has to
+ * go round again counts like the others. 0 when an advance is due, UINT64_MAX when the wheel is
+ * empty. */
 uint64_t wheel_next_in_ms(const struct wheel *w, uint64_t now_ms);
 
 #endif
