@@ -3,7 +3,7 @@
  *
  * Pure: bytes in, slices out. Refuses what intermediaries are known to disagree about: bare LF,
  * obs-fold, space before the colon, control bytes, absolute-form or fragment targets, repeated
- * Host, a body (Content-Length other than 0, Transfer-Encoding).
+ * or missing Host, a body (Content-Length other than 0, Transfer-Encoding).
  */
 #ifndef TICKCAST_PROTOCOL_HTTP_HEAD_H
 #define TICKCAST_PROTOCOL_HTTP_HEAD_H
@@ -43,15 +43,27 @@ int http_head_parse(struct http_head *head, const char *ptr, size_t len, size_t 
 struct slice http_head_find(const struct http_head *head, const char *name);
 size_t http_head_count(const struct http_head *head, const char *name);
 
+/* Iterates over the values of all fields of that name: start with *it = 0. False at the end. */
+bool http_head_next(const struct http_head *head, const char *name, size_t *it,
+                    struct slice *value);
+
+/* Takes the next element, trimmed and not empty, off a comma-separated list that has no quoted
+ * strings. False at the end. */
+bool http_list_next(struct slice *rest, struct slice *element);
+
 /* Does a comma-separated list field (all its lines together) hold this token, without case? */
 bool http_head_has_token(const struct http_head *head, const char *name, const char *token);
 
 /* Case-insensitive ASCII comparison. */
 bool http_name_is(struct slice s, const char *name);
 
+bool http_is_token_char(unsigned char c); /* RFC 9110, 5.6.2 */
+struct slice http_trim(struct slice s);   /* without spaces and tabs at both ends */
+
 /*
- * Finds a query parameter and percent-decodes its value into out (`+` is itself). The first one
- * counts. Returns 1 when found, 0 when absent, -1 when its encoding is broken.
+ * Finds a query parameter and percent-decodes its value into out, which is cleared first (`+` is
+ * itself). The first one of that name, compared as sent, counts. Returns 1 when found, 0 when
+ * absent, -1 when its encoding is broken or hides a NUL.
  */
 int http_query_get(struct slice query, const char *name, struct buf *out);
 
