@@ -2,9 +2,10 @@
  * config.h - every option of a node: one table, one immutable snapshot.
  *
  * Sources in rising order: built-in defaults, the INI file, the environment (TICKCAST_SECTION_KEY),
- * --set section.key=value. The option table in config.c is the only place that knows an option's
- * name, type, range, default and description; conf/tickcast.conf and docs are checked against it.
- * A snapshot never changes once it is built, and is shared by all threads by reference count.
+ * --set section.key=value. The option table (option_table.h) is the only place that knows an
+ * option's name, type, range, default and description; conf/tickcast.conf and docs are checked
+ * against it. A snapshot never changes once it is built, and is shared by all threads by reference
+ * count.
  */
 #ifndef TICKCAST_PROTOCOL_CONFIG_H
 #define TICKCAST_PROTOCOL_CONFIG_H
@@ -47,7 +48,7 @@ struct config {
     struct {
         char *id; /* "" until the listener is bound: then <host name>-<port> */
         char *advertise;
-        int64_t workers; /* default: cores online */
+        int64_t workers; /* default: the cores this process may use */
         enum log_level log_level;
         enum log_format log_format;
         bool echo;
