@@ -329,6 +329,9 @@ static void decodes_queries(void)
         }
         free(copy);
     }
+    /* The digits behind the query's end are not its own. */
+    CU_ASSERT_EQUAL(http_query_get(slice_of("a=%41", 4), "a", &out), -1);
+    CU_ASSERT_EQUAL(http_query_get(slice_of("a=%41", 3), "a", &out), -1);
     buf_fini(&out);
 }
 

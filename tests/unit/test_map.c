@@ -139,6 +139,20 @@ static void agrees_with_a_model(void)
     map_fini(&m);
 }
 
+static void leaves_no_tombstone_where_none_is_needed(void)
+{
+    struct map m = {0};
+    int value;
+    map_put(&m, 0, slice_str("a"), &value);
+    map_put(&m, 3, slice_str("b"), &value);
+    map_put(&m, 3, slice_str("c"), &value);
+    map_del(&m, 3, slice_str("b")); /* on the way to c */
+    CU_ASSERT_EQUAL(m.used, 3);
+    map_del(&m, 3, slice_str("c")); /* at the end of its way */
+    CU_ASSERT_EQUAL(m.used, 2);
+    map_fini(&m);
+}
+
 static void churn_does_not_grow_the_table(void)
 {
     struct map m = {0};
@@ -208,6 +222,7 @@ static const struct unit_test tests[] = {
     {"puts, replaces and deletes", puts_replaces_and_deletes},
     {"keeps keys apart whose hashes collide", keeps_keys_apart_whose_hashes_collide},
     {"agrees with a model", agrees_with_a_model},
+    {"leaves no tombstone where none is needed", leaves_no_tombstone_where_none_is_needed},
     {"churn does not grow the table", churn_does_not_grow_the_table},
     {"shrinks when rebuilt", shrinks_when_rebuilt},
     {"iterates over each once while deleting", iterates_over_each_once_while_deleting},

@@ -96,7 +96,7 @@ static void one_long_sleep_misses_none(void)
     wheel_advance(&w, START_MS + 100 * 9, on_due, &w);
     for (unsigned i = 0; i < 200; i++)
         CU_ASSERT_EQUAL(timers[i].fired, i <= 100);
-    wheel_advance(&w, START_MS + 1000000, on_due, &w);
+    wheel_advance(&w, (uint64_t)1 << 60, on_due, &w); /* and does not walk every tick */
     for (unsigned i = 0; i < 200; i++)
         CU_ASSERT_EQUAL(timers[i].fired, 1);
     wheel_fini(&w);
