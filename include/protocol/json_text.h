@@ -1,5 +1,6 @@
 /*
- * json_text.h - JSON as text, without a tree: a strict validator and the string writer.
+ * json_text.h - JSON as text, without a tree: a strict validator, a walk over the members of an
+ * object, and the string writer.
  *
  * A publisher's payload is forwarded byte for byte inside our own JSON, so it must be known to be
  * one JSON value by the letter of RFC 8259: lenient parsers would let one bad publication break
@@ -17,6 +18,23 @@
 
 /* Is text exactly one JSON value with optional white space around it? text must be valid UTF-8. */
 bool json_text_is_valid(struct slice text);
+
+/*
+ * Walks the members of one object, cutting keys and values from the text as they were written: a
+ * number keeps its digits. text must be valid and outlive the walk. A key is without its quotes
+ * and still escaped; a value is without the white space around it.
+ *
+ *      struct json_members m;
+ *      if (json_members_init(&m, text))
+ *          while (json_members_next(&m, &key, &value))
+ *              ...
+ */
+struct json_members {
+    struct slice rest; /* what is still to be walked */
+};
+
+bool json_members_init(struct json_members *m, struct slice text); /* false: not an object */
+bool json_members_next(struct json_members *m, struct slice *key, struct slice *value);
 
 /* Appends text as a JSON string with quotes. text must be valid UTF-8. */
 void json_append_string(struct buf *out, struct slice text);
