@@ -78,7 +78,11 @@ struct ws_decoder_config {
     struct buf *inflated;         /* scratch of the worker for inflated messages */
 };
 
-/* State between two calls. Zero it to start. About 80 bytes and the kept part of a message. */
+/*
+ * State between two calls. Zero it to start. About 200 bytes, most of them control[], and the kept
+ * part of a message: a connection need only have one while a message is incomplete, see
+ * ws_decoder_is_idle.
+ */
 struct ws_decoder {
     struct buf message; /* payload so far of an incomplete data message */
     struct utf8 utf8;   /* of an uncompressed text message */
