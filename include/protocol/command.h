@@ -1,7 +1,7 @@
 /*
  * command.h - what a client may say (docs/protocol.md, 2.2), parsed and checked.
  *
- * One table row per action. cJSON does the parsing; nothing of it shows here.
+ * One table row per action and per member. cJSON decodes the strings; nothing of it shows here.
  */
 #ifndef TICKCAST_PROTOCOL_COMMAND_H
 #define TICKCAST_PROTOCOL_COMMAND_H
@@ -37,7 +37,7 @@ struct command {
     enum tristate snapshot;
     enum tristate delta;
     struct slice echo; /* ping: the raw JSON text of `echo`, empty when absent */
-    void *tree;        /* owns everything that is borrowed above */
+    void *tree;        /* private: owns what the slices above borrow */
 };
 
 /*
