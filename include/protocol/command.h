@@ -25,12 +25,13 @@ enum command_kind {
 enum delivery_mode { MODE_UNSET, MODE_LATEST, MODE_ALL };
 enum tristate { TRI_UNSET, TRI_NO, TRI_YES };
 
-#define COMMAND_ID_MAX 64 /* bytes of a string id */
+#define COMMAND_ID_MAX      64                       /* bytes of a string id */
+#define COMMAND_ID_JSON_MAX (6 * COMMAND_ID_MAX + 3) /* as JSON text, every byte escaped */
 
 struct command {
     enum command_kind kind;
-    char id[6 * COMMAND_ID_MAX + 3]; /* as JSON text, ready for the reply; "" when absent */
-    struct slice *channels;          /* as sent, not yet checked against the grammar */
+    char id[COMMAND_ID_JSON_MAX]; /* as JSON text, ready for the reply; "" when absent */
+    struct slice *channels;       /* as sent, not yet checked against the grammar */
     size_t channel_count;
     enum delivery_mode mode;
     int64_t max_rate; /* -1: absent */

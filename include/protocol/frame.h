@@ -32,6 +32,9 @@ static inline struct frame *frame_text(const struct buf *text)
     return frame_new(WS_OP_TEXT, false, buf_slice(text), (struct slice){0}, (uint32_t)text->len);
 }
 
+/* Bytes that are no WebSocket frame (an HTTP response), to go through the same queue. */
+struct frame *frame_raw(struct slice bytes);
+
 struct frame *frame_close(uint16_t code, const char *reason); /* reason is cut to 123 bytes */
 
 /* Relaxed: whoever refs already holds a reference, so nothing is published by it. */

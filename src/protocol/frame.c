@@ -63,3 +63,13 @@ void frame_unref(struct frame *f)
     if (atomic_fetch_sub_explicit(&f->refs, 1, memory_order_acq_rel) == 1)
         free(f);
 }
+
+struct frame *frame_raw(struct slice bytes)
+{
+    struct frame *f = mem_alloc(sizeof *f + bytes.len);
+    atomic_init(&f->refs, 1);
+    f->len = f->plain_bytes = (uint32_t)bytes.len;
+    f->header_len = 0;
+    memcpy(f->bytes, bytes.ptr, bytes.len);
+    return f;
+}

@@ -1,0 +1,56 @@
+/*
+ * outq.h - one connection's private outbound queue: replies, snapshots, control frames.
+ *
+ * What many clients share does not pass through here (see domain/cohort.h). The queue holds
+ * references, never copies. Control frames overtake what is queued, but never cut a frame that is
+ * partly written:
+ *
+ *      [partly written] [control …] [data … … …]
+ *        head_sent bytes gone          └─ new data goes last
+ *                        └─ new control goes after the last control
+ */
+#ifndef TICKCAST_PROTOCOL_OUTQ_H
+#define TICKCAST_PROTOCOL_OUTQ_H
+
+#include "protocol/frame.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+struct outq {
+    struct frame **ring; /* cap slots, a power of two */
+    uint32_t cap;
+    uint32_t first;     /* slot of the oldest frame */
+    uint32_t count;     /* frames queued */
+    uint32_t control;   /* control frames at the front, behind a partly written frame */
+    uint32_t head_sent; /* bytes of the oldest frame already written */
+    uint64_t bytes;     /* still to be written */
+};
+
+void outq_fini(struct outq *q); /* drops everything; a zeroed struct is an empty queue */
+
+/* Each takes the caller's reference. */
+void outq_push(struct outq *q, struct frame *f);
+void outq_push_control(struct outq *q, struct frame *f);
+
+/* Puts a frame of which `sent` bytes are already on the wire in front of everything. The present
+ * front must not be partly written. */
+void outq_push_partial(struct outq *q, struct frame *f, uint32_t sent);
+
+/* Fills up to max pieces from the front; returns how many. They borrow until the next call. */
+int outq_gather(const struct outq *q, struct iovec *pieces, int max);
+
+/* Drops `bytes` from the front, which gather had offered. */
+void outq_consume(struct outq *q, size_t bytes);
+
+/* Drops all but a partly written frame: what may not be cut off when a close frame must follow. */
+void outq_drop_unsent(struct outq *q);
+
+static inline bool outq_is_empty(const struct outq *q)
+{
+    return q->count == 0;
+}
+
+#endif
