@@ -28,6 +28,9 @@ struct message {
 struct loop *loop_new(void);    /* returns owned */
 void loop_free(struct loop *l); /* messages not yet run are run first */
 
+/* Runs what is in the mailbox, outside loop_run: for an orderly end, once no thread runs it. */
+void loop_drain(struct loop *l);
+
 struct event_base *loop_base(struct loop *l);
 
 /* Runs turns in the calling thread, which becomes the owner, until loop_stop. */
@@ -43,7 +46,7 @@ void loop_post(struct loop *l, struct message *m);
 /* Runs hook at the end of every turn, after the mailbox; hooks run in the order added. */
 void loop_on_turn_end(struct loop *l, void (*hook)(void *arg), void *arg);
 
-/* The time at which this turn's callbacks began; cheaper than reading the clock. Owner thread. */
-uint64_t loop_now_ms(const struct loop *l);
+/* Monotonic time, read at most once per turn: at its first use. Owner thread. */
+uint64_t loop_now_ms(struct loop *l);
 
 #endif
