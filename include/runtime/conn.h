@@ -1,0 +1,127 @@
+/*
+ * conn.h - one client socket: HTTP request head, then WebSocket, then gone.
+ *
+ * Owner: its worker's thread. A connection knows bytes, frames and states; what messages mean is
+ * for the upper layers, which it calls through struct conn_ops. While idle it holds no buffer, no
+ * decoder and no queue: reads land in the worker's buffer, and only an incomplete message or a
+ * write that the kernel refused makes it keep anything.
+ *
+ *   HTTP ──upgrade──> OPEN ──close sent, or the peer's close──> CLOSING ──flushed──> LINGER ──>
+ * DEAD └──response─────────────────────────────────────────────────┘ (flushing)          ▲ any
+ * ──error, timeout, abort─────────────────────────────────────────────────────────┘
+ *
+ * DEAD is two-step: everything is unlinked at once, the memory goes at the end of the loop turn.
+ * on_closed is called exactly once for each connection that was OPEN, when it leaves that state.
+ */
+#ifndef TICKCAST_RUNTIME_CONN_H
+#define TICKCAST_RUNTIME_CONN_H
+
+#include "protocol/frame.h"
+#include "protocol/http_head.h"
+#include "protocol/metrics.h"
+#include "protocol/outq.h"
+#include "protocol/ws_codec.h"
+#include "runtime/worker.h"
+
+#include <event2/event_struct.h>
+#include <netinet/in.h>
+
+enum conn_state { CONN_HTTP, CONN_OPEN, CONN_CLOSING, CONN_LINGER, CONN_DEAD };
+
+struct conn {
+    struct event event; /* reading always, writing only after the kernel refused bytes */
+    struct worker *worker;
+    void *upper;                /* the session of an OPEN connection; NULL in /echo */
+    struct ws_decoder *decoder; /* only while a message is incomplete */
+    struct outq *outq;          /* only while private output waits */
+    struct buf *head;           /* HTTP: the request head so far, when it came in pieces */
+    struct wheel_timer timer;
+    struct list link;      /* worker's dirty, failed or dead list */
+    uint32_t slot;         /* in worker->conns */
+    uint32_t last_sent_ms; /* low bits of the clock at the last private write */
+    uint32_t next_ping_ms; /* low bits of the clock; upper layers' timer */
+    uint16_t close_code;   /* what we closed with, or the peer's code */
+    uint8_t state;         /* enum conn_state */
+    uint8_t cause;         /* enum metric of the ENDED family, once it ends */
+    uint8_t pings_unanswered;
+    uint8_t window_bits; /* /echo with deflate: longer messages go out uncompressed */
+    bool deflate : 1;    /* permessage-deflate agreed */
+    bool blocked : 1;    /* the kernel refused bytes: waiting for EV_WRITE */
+    bool is_echo : 1;
+    bool was_open : 1;
+    bool awaits_close : 1; /* CLOSING: the peer still owes its close frame */
+    uint8_t address_family;
+    uint16_t port;       /* of the peer */
+    uint8_t address[16]; /* of the peer: IPv4 in the first four bytes */
+};
+
+struct conn_ops {
+    /* A whole, well-formed request head. Answers with conn_respond or conn_upgrade. */
+    void (*on_request)(struct conn *c, const struct http_head *head);
+    /* A head that must be refused with this status. */
+    void (*on_bad_request)(struct conn *c, int status);
+    /* A text or binary message. payload borrows. */
+    void (*on_message)(struct conn *c, enum ws_opcode opcode, struct slice payload);
+    /* The timer that conn_set_timer set, while OPEN. */
+    void (*on_timer)(struct conn *c);
+    /* The kernel refused bytes: nothing may be written past the queue until on_drained. */
+    void (*on_blocked)(struct conn *c);
+    /* The queue is empty again after on_blocked: a shared stream may go on. */
+    void (*on_drained)(struct conn *c);
+    /* It left OPEN: forget it. upper is the caller's to free. */
+    void (*on_closed)(struct conn *c);
+};
+
+/* Takes a connected, non-blocking socket. */
+void conn_accept(struct worker *w, int fd);
+
+/* HTTP: answers with a whole response and closes. response is copied. */
+void conn_respond(struct conn *c, struct slice response, unsigned status);
+
+/* HTTP: answers with the 101 in `response` and becomes OPEN. deflate: what was agreed. Bytes that
+ * came behind the head are decoded in this turn. */
+void conn_upgrade(struct conn *c, struct slice response, bool deflate, void *upper);
+
+/* OPEN: queues a private frame; takes the reference. Written at the end of the turn. When
+ * limits.hard_bytes of private output wait already, the connection is closed as slow instead. */
+void conn_queue(struct conn *c, struct frame *f);
+
+/* The same without the limit: for the rest of something begun within it, by shared reference. */
+void conn_queue_shared(struct conn *c, struct frame *f);
+void conn_queue_control(struct conn *c, enum ws_opcode opcode, struct slice payload);
+
+/* OPEN: keeps the rest of a shared frame of which `sent` bytes (0: none) were written by the upper
+ * layer itself, and waits for the socket. Shares f. */
+void conn_keep_rest(struct conn *c, struct frame *f, uint32_t sent);
+
+/* Waits for the socket to take bytes again; on_drained follows. For a writer of its own. */
+void conn_wait_writable(struct conn *c);
+
+/* OPEN: starts the closing handshake: replies of this turn still go out, a backlog is dropped, a
+ * close frame follows, and the peer has some seconds to answer. Harmless in any other state. cause:
+ * metric of ENDED family. */
+void conn_close(struct conn *c, uint16_t code, const char *reason, enum metric cause);
+
+/* Closes as conn_close does, at the end of the turn: safe while walking over connections. code 0:
+ * the socket failed, no close frame. */
+void conn_fail_later(struct conn *c, uint16_t code, enum metric cause);
+
+void conn_abort(struct conn *c, enum metric cause); /* at once, no close frame */
+
+void conn_set_timer(struct conn *c, uint64_t in_ms);
+
+static inline int conn_fd(const struct conn *c)
+{
+    return c->event.ev_fd;
+}
+
+/* Writes the peer's address as text, "192.0.2.7:4711" or "[2001:db8::7]:4711". */
+void conn_peer_text(const struct conn *c, char *out, size_t size);
+
+/* For worker.c: end-of-turn work, timers and memory. */
+void conn_flush(struct conn *c);
+void conn_fail_now(struct conn *c);
+void conn_on_timer(struct conn *c);
+void conn_free(struct conn *c);
+
+#endif

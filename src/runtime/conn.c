@@ -1,0 +1,537 @@
+/*
+ * conn.c - a client socket: states, reading, writing, closing.
+ *
+ * Runs in the worker's thread alone. Reading: one recv per readiness into the worker's buffer,
+ * decoded in place; fair, because epoll is level-triggered. Writing: private frames are gathered
+ * into one writev at the end of the turn, tried directly; the event waits for writability only
+ * after the kernel refused bytes.
+ */
+#include "runtime/conn.h"
+
+#include "base/mem.h"
+
+#include <arpa/inet.h>
+#include <assert.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define CLOSE_WAIT_MS 3000 /* for the peer to take and answer a close frame */
+#define LINGER_MS     1000 /* for the peer to read the last bytes before the socket closes */
+#define GATHER_PIECES 64   /* frames per writev; more than the socket usually takes */
+
+/* --- state --------------------------------------------------------------------------------- */
+
+static void leave_open(struct conn *c)
+{
+    if (c->decoder != NULL) {
+        ws_decoder_fini(c->decoder);
+        free(c->decoder);
+        c->decoder = NULL;
+    }
+    metrics_add(&c->worker->metrics, METRIC_CONNECTIONS, (uint64_t)-1);
+    metrics_add(&c->worker->metrics, c->cause, 1);
+    c->worker->ops->on_closed(c);
+    c->upper = NULL;
+}
+
+static void unlink_dead(struct conn *c)
+{
+    struct worker *w = c->worker;
+    int fd = conn_fd(c);
+    event_del(&c->event);
+    close(fd);
+    wheel_cancel(&w->wheel, &c->timer);
+    worker_remove_conn(w, c);
+    list_remove(&c->link);
+    list_append(&w->dead, &c->link);
+}
+
+/* The one door for a connection's state. */
+static void set_state(struct conn *c, enum conn_state next)
+{
+    static const uint8_t allowed[] = {
+        [CONN_HTTP] = 1 << CONN_OPEN | 1 << CONN_CLOSING | 1 << CONN_DEAD,
+        [CONN_OPEN] = 1 << CONN_CLOSING | 1 << CONN_DEAD,
+        [CONN_CLOSING] = 1 << CONN_LINGER | 1 << CONN_DEAD,
+        [CONN_LINGER] = 1 << CONN_DEAD,
+        [CONN_DEAD] = 0,
+    };
+    enum conn_state before = c->state;
+    assert(allowed[before] & 1 << next);
+    (void)allowed;
+    c->state = (uint8_t)next;
+    if (before == CONN_OPEN)
+        leave_open(c);
+    if (next == CONN_DEAD)
+        unlink_dead(c);
+}
+
+static void mark_dirty(struct conn *c)
+{
+    if (list_is_empty(&c->link))
+        list_append(&c->worker->dirty, &c->link);
+}
+
+void conn_abort(struct conn *c, enum metric cause)
+{
+    if (c->state == CONN_DEAD)
+        return;
+    if (c->state == CONN_OPEN)
+        c->cause = (uint8_t)cause;
+    set_state(c, CONN_DEAD);
+}
+
+void conn_fail_later(struct conn *c, uint16_t code, enum metric cause)
+{
+    if (c->state != CONN_OPEN || c->cause != 0)
+        return;
+    c->cause = (uint8_t)cause;
+    c->close_code = code;
+    list_remove(&c->link);
+    list_append(&c->worker->failed, &c->link);
+}
+
+void conn_set_timer(struct conn *c, uint64_t in_ms)
+{
+    worker_set_timer(c->worker, &c->timer, in_ms);
+}
+
+/* --- writing ------------------------------------------------------------------------------- */
+
+static struct outq *private_queue(struct conn *c)
+{
+    if (c->outq == NULL)
+        c->outq = mem_zalloc(sizeof *c->outq);
+    return c->outq;
+}
+
+static void drop_queue(struct conn *c)
+{
+    if (c->outq == NULL)
+        return;
+    outq_fini(c->outq);
+    free(c->outq);
+    c->outq = NULL;
+}
+
+static void on_event(evutil_socket_t fd, short what, void *arg);
+
+static void watch(struct conn *c, short what)
+{
+    int fd = conn_fd(c);
+    event_del(&c->event);
+    event_assign(&c->event, loop_base(c->worker->loop), fd, what | EV_PERSIST, on_event, c);
+    event_add(&c->event, NULL);
+}
+
+void conn_wait_writable(struct conn *c)
+{
+    if (c->blocked)
+        return;
+    c->blocked = true;
+    metrics_add(&c->worker->metrics, METRIC_WRITES_BLOCKED, 1);
+    watch(c, EV_READ | EV_WRITE);
+    if (c->state == CONN_OPEN)
+        c->worker->ops->on_blocked(c);
+}
+
+static void begin_linger(struct conn *c)
+{
+    shutdown(conn_fd(c), SHUT_WR);
+    set_state(c, CONN_LINGER);
+    conn_set_timer(c, LINGER_MS);
+}
+
+/* Everything queued is with the kernel. */
+static void on_queue_empty(struct conn *c)
+{
+    drop_queue(c);
+    if (c->blocked) {
+        c->blocked = false;
+        watch(c, EV_READ);
+        if (c->state == CONN_OPEN)
+            c->worker->ops->on_drained(c);
+    }
+    if (c->state == CONN_CLOSING && !c->awaits_close)
+        begin_linger(c);
+}
+
+/* One gathered write. False when no more can be written now. */
+static bool write_some(struct conn *c)
+{
+    struct iovec pieces[GATHER_PIECES];
+    int count = outq_gather(c->outq, pieces, GATHER_PIECES);
+    struct msghdr message = {.msg_iov = pieces, .msg_iovlen = (size_t)count};
+    size_t offered = 0;
+    for (int i = 0; i < count; i++)
+        offered += pieces[i].iov_len;
+    ssize_t n = sendmsg(conn_fd(c), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    metrics_add(&c->worker->metrics, METRIC_WRITES, 1);
+    if (n < 0) {
+        if (errno == EAGAIN || errno == EINTR)
+            conn_wait_writable(c);
+        else
+            conn_abort(c, METRIC_ENDED_LOST);
+        return false;
+    }
+    outq_consume(c->outq, (size_t)n);
+    c->last_sent_ms = (uint32_t)loop_now_ms(c->worker->loop);
+    if ((size_t)n == offered)
+        return true;
+    conn_wait_writable(c);
+    return false;
+}
+
+static void write_queue(struct conn *c)
+{
+    while (c->outq != NULL && !outq_is_empty(c->outq)) {
+        if (!write_some(c))
+            return;
+    }
+    on_queue_empty(c);
+}
+
+void conn_flush(struct conn *c)
+{
+    if (c->state != CONN_DEAD && !c->blocked)
+        write_queue(c);
+}
+
+void conn_queue_shared(struct conn *c, struct frame *f)
+{
+    if (c->state == CONN_DEAD) {
+        frame_unref(f);
+        return;
+    }
+    outq_push(private_queue(c), f);
+    mark_dirty(c);
+}
+
+void conn_queue(struct conn *c, struct frame *f)
+{
+    uint64_t hard_bytes = (uint64_t)c->worker->config->limits.hard_bytes;
+    if (c->outq == NULL || c->outq->bytes <= hard_bytes) {
+        conn_queue_shared(c, f);
+        return;
+    }
+    frame_unref(f);
+    conn_fail_later(c, WS_CLOSE_SLOW, METRIC_ENDED_SLOW);
+}
+
+void conn_queue_control(struct conn *c, enum ws_opcode opcode, struct slice payload)
+{
+    if (c->state != CONN_OPEN)
+        return;
+    /* A peer that sends pings and reads nothing makes only as many pongs wait as fit the limit. */
+    if (c->outq != NULL && c->outq->bytes > (uint64_t)c->worker->config->limits.hard_bytes) {
+        conn_fail_later(c, WS_CLOSE_SLOW, METRIC_ENDED_SLOW);
+        return;
+    }
+    outq_push_control(private_queue(c),
+                      frame_new(opcode, false, payload, (struct slice){0}, (uint32_t)payload.len));
+    mark_dirty(c);
+}
+
+void conn_keep_rest(struct conn *c, struct frame *f, uint32_t sent)
+{
+    if (sent > 0)
+        outq_push_partial(private_queue(c), frame_ref(f), sent);
+    else
+        outq_push(private_queue(c), frame_ref(f));
+    mark_dirty(c);
+}
+
+/* --- closing ------------------------------------------------------------------------------- */
+
+static void send_close(struct conn *c, struct frame *f, bool await_answer)
+{
+    /* A reply that is just being written (an error that says why) goes first; a backlog does not.
+     */
+    if (c->blocked && c->outq != NULL)
+        outq_drop_unsent(c->outq);
+    outq_push(private_queue(c), f);
+    c->awaits_close = await_answer;
+    set_state(c, CONN_CLOSING);
+    conn_set_timer(c, CLOSE_WAIT_MS);
+    list_remove(&c->link);
+    mark_dirty(c);
+}
+
+void conn_close(struct conn *c, uint16_t code, const char *reason, enum metric cause)
+{
+    if (c->state != CONN_OPEN)
+        return;
+    c->cause = (uint8_t)cause;
+    c->close_code = code;
+    /* After an error of the protocol nothing more that the peer says can be trusted. */
+    bool await_answer = cause != METRIC_ENDED_PROTOCOL;
+    send_close(c, frame_close(code, reason), await_answer);
+}
+
+void conn_fail_now(struct conn *c)
+{
+    if (c->state != CONN_OPEN)
+        return;
+    enum metric cause = c->cause;
+    if (c->close_code == 0)
+        conn_abort(c, cause);
+    else
+        conn_close(c, c->close_code, "", cause);
+}
+
+static void on_peer_close(struct conn *c, const struct ws_message *m)
+{
+    if (c->state == CONN_CLOSING) {
+        c->awaits_close = false;
+        if (c->outq == NULL)
+            begin_linger(c);
+        return;
+    }
+    c->cause = METRIC_ENDED_CLIENT;
+    c->close_code = m->code;
+    struct frame *answer =
+        m->code == WS_CLOSE_NO_STATUS
+            ? frame_new(WS_OP_CLOSE, false, (struct slice){0}, (struct slice){0}, 0)
+            : frame_close(m->code, "");
+    send_close(c, answer, false);
+}
+
+static void on_protocol_error(struct conn *c, const struct ws_message *m)
+{
+    static const struct {
+        uint16_t code;
+        enum metric metric;
+    } metrics[] = {
+        {WS_CLOSE_TOO_LARGE, METRIC_ERR_TOO_LARGE},
+        {WS_CLOSE_BAD_DATA, METRIC_ERR_BAD_DATA},
+        {0, METRIC_ERR_PROTOCOL},
+    };
+    if (c->state == CONN_CLOSING) {
+        c->awaits_close = false;
+        if (c->outq == NULL)
+            begin_linger(c);
+        return;
+    }
+    size_t i = 0;
+    while (metrics[i].code != 0 && metrics[i].code != m->code)
+        i++;
+    metrics_add(&c->worker->metrics, metrics[i].metric, 1);
+    conn_close(c, m->code, m->why, METRIC_ENDED_PROTOCOL);
+}
+
+/* --- reading ------------------------------------------------------------------------------- */
+
+/* Acts on one decoded event. False when nothing more may be decoded. */
+static bool on_ws_event(struct conn *c, enum ws_event event, const struct ws_message *m)
+{
+    bool is_open = c->state == CONN_OPEN;
+    switch (event) {
+    case WS_MESSAGE:
+        if (is_open)
+            c->worker->ops->on_message(c, m->opcode, m->payload);
+        return c->state == CONN_OPEN || c->state == CONN_CLOSING;
+    case WS_PING: conn_queue_control(c, WS_OP_PONG, m->payload); return true;
+    case WS_PONG: c->pings_unanswered = 0; return true;
+    case WS_CLOSE: on_peer_close(c, m); return false;
+    case WS_ERROR: on_protocol_error(c, m); return false;
+    case WS_NEED_MORE: return false;
+    }
+    return false;
+}
+
+/* A decoder is needed only from here to the next message boundary; it lives on the stack unless
+ * the bytes end inside a message. */
+static void decode(struct conn *c, uint8_t *ptr, size_t len)
+{
+    struct worker *w = c->worker;
+    const struct ws_decoder_config config = {
+        .is_server = true,
+        .deflate = c->deflate,
+        .message_bytes = (size_t)w->config->limits.message_bytes,
+        .inflater = w->inflater,
+        .inflated = &w->inflated,
+    };
+    struct ws_decoder decoder = {0};
+    if (c->decoder != NULL) {
+        decoder = *c->decoder;
+        free(c->decoder);
+        c->decoder = NULL;
+    }
+    bool more = true;
+    while (more) {
+        struct ws_message m = {0};
+        size_t used = 0;
+        enum ws_event event = ws_decoder_next(&decoder, &config, ptr, len, &used, &m);
+        ptr += used;
+        len -= used;
+        more = on_ws_event(c, event, &m);
+    }
+    bool may_go_on = c->state == CONN_OPEN || (c->state == CONN_CLOSING && c->awaits_close);
+    if (may_go_on && !ws_decoder_is_idle(&decoder))
+        c->decoder = mem_dup(&decoder, sizeof decoder);
+    else
+        ws_decoder_fini(&decoder);
+}
+
+static void drop_head(struct conn *c)
+{
+    if (c->head == NULL)
+        return;
+    buf_fini(c->head);
+    free(c->head);
+    c->head = NULL;
+}
+
+static void read_head(struct conn *c, uint8_t *ptr, size_t len)
+{
+    const struct worker *w = c->worker;
+    struct slice bytes = slice_of((char *)ptr, len);
+    if (c->head != NULL) {
+        buf_append(c->head, ptr, len);
+        bytes = buf_slice(c->head);
+    }
+    struct http_head head;
+    int status = http_head_parse(&head, bytes.ptr, bytes.len, (size_t)w->config->limits.head_bytes);
+    if (status < 0) {
+        if (c->head == NULL) {
+            c->head = mem_zalloc(sizeof *c->head);
+            buf_append(c->head, ptr, len);
+        }
+        return;
+    }
+    if (status > 0) {
+        w->ops->on_bad_request(c, status);
+    } else {
+        w->ops->on_request(c, &head);
+        if (c->state == CONN_OPEN && head.bytes < bytes.len)
+            decode(c, (uint8_t *)bytes.ptr + head.bytes, bytes.len - head.bytes);
+    }
+    drop_head(c);
+}
+
+static void on_readable(struct conn *c)
+{
+    uint8_t *buffer = c->worker->read_buffer;
+    ssize_t n = recv(conn_fd(c), buffer, WORKER_READ_BYTES, 0);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n <= 0) {
+        conn_abort(c, METRIC_ENDED_LOST);
+        return;
+    }
+    if (c->state == CONN_HTTP)
+        read_head(c, buffer, (size_t)n);
+    else if (c->state == CONN_OPEN || (c->state == CONN_CLOSING && c->awaits_close))
+        decode(c, buffer, (size_t)n);
+    /* Otherwise the peer has nothing to say that matters: read and forget until it closes. */
+}
+
+static void on_event(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    struct conn *c = arg;
+    if (what & EV_WRITE)
+        write_queue(c);
+    if ((what & EV_READ) && c->state != CONN_DEAD)
+        on_readable(c);
+}
+
+/* --- life ---------------------------------------------------------------------------------- */
+
+static void read_peer_address(struct conn *c, int fd)
+{
+    struct sockaddr_storage peer;
+    socklen_t len = sizeof peer;
+    if (getpeername(fd, (struct sockaddr *)&peer, &len) != 0)
+        return;
+    c->address_family = (uint8_t)peer.ss_family;
+    if (peer.ss_family == AF_INET) {
+        const struct sockaddr_in *in = (const struct sockaddr_in *)&peer;
+        memcpy(c->address, &in->sin_addr, sizeof in->sin_addr);
+        c->port = ntohs(in->sin_port);
+    } else if (peer.ss_family == AF_INET6) {
+        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&peer;
+        memcpy(c->address, &in6->sin6_addr, sizeof in6->sin6_addr);
+        c->port = ntohs(in6->sin6_port);
+    }
+}
+
+void conn_accept(struct worker *w, int fd)
+{
+    struct conn *c = mem_zalloc(sizeof *c);
+    c->worker = w;
+    c->state = CONN_HTTP;
+    list_init(&c->link);
+    wheel_timer_init(&c->timer);
+    read_peer_address(c, fd);
+    event_assign(&c->event, loop_base(w->loop), fd, EV_READ | EV_PERSIST, on_event, c);
+    event_add(&c->event, NULL);
+    worker_add_conn(w, c);
+    metrics_add(&w->metrics, METRIC_SOCKETS, 1);
+    conn_set_timer(c, (uint64_t)w->config->listen.handshake_ms);
+}
+
+void conn_respond(struct conn *c, struct slice response, unsigned status)
+{
+    static const enum metric by_class[] = {
+        [2] = METRIC_HTTP_2XX, [4] = METRIC_HTTP_4XX, [5] = METRIC_HTTP_5XX};
+    assert(c->state == CONN_HTTP && (status / 100 == 2 || status / 100 == 4 || status / 100 == 5));
+    metrics_add(&c->worker->metrics, by_class[status / 100], 1);
+    outq_push(private_queue(c), frame_raw(response));
+    c->awaits_close = false;
+    set_state(c, CONN_CLOSING);
+    conn_set_timer(c, CLOSE_WAIT_MS);
+    mark_dirty(c);
+}
+
+void conn_upgrade(struct conn *c, struct slice response, bool deflate, void *upper)
+{
+    assert(c->state == CONN_HTTP);
+    outq_push(private_queue(c), frame_raw(response));
+    c->deflate = deflate;
+    c->upper = upper;
+    set_state(c, CONN_OPEN);
+    wheel_cancel(&c->worker->wheel, &c->timer);
+    metrics_add(&c->worker->metrics, METRIC_CONNECTIONS, 1);
+    metrics_add(&c->worker->metrics, METRIC_CONNECTIONS_TOTAL, 1);
+    mark_dirty(c);
+}
+
+void conn_on_timer(struct conn *c)
+{
+    if (c->state == CONN_OPEN) {
+        c->worker->ops->on_timer(c);
+        return;
+    }
+    if (c->state == CONN_HTTP)
+        metrics_add(&c->worker->metrics, METRIC_HANDSHAKE_TIMEOUTS, 1);
+    conn_abort(c, METRIC_ENDED_LOST);
+}
+
+void conn_free(struct conn *c)
+{
+    struct worker *w = c->worker;
+    drop_queue(c);
+    drop_head(c);
+    if (c->decoder != NULL) {
+        ws_decoder_fini(c->decoder);
+        free(c->decoder);
+    }
+    metrics_add(&w->metrics, METRIC_SOCKETS, (uint64_t)-1);
+    /* Relaxed: a number for choosing a worker, nothing hangs on its order. */
+    atomic_fetch_sub_explicit(&w->load, 1, memory_order_relaxed);
+    free(c);
+}
+
+void conn_peer_text(const struct conn *c, char *out, size_t size)
+{
+    char host[INET6_ADDRSTRLEN] = "unknown";
+    bool is_v6 = c->address_family == AF_INET6;
+    if (c->address_family != 0)
+        inet_ntop(c->address_family, c->address, host, sizeof host);
+    snprintf(out, size, is_v6 ? "[%s]:%u" : "%s:%u", host, c->port);
+}

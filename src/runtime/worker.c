@@ -1,0 +1,205 @@
+/*
+ * worker.c - a thread of client connections: its table, timers and end of turn.
+ */
+#include "runtime/worker.h"
+
+#include "base/mem.h"
+#include "runtime/conn.h"
+
+#include <event2/event.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define WHEEL_TICK_MS    100 /* resolution of handshake, ping and close timeouts */
+#define WHEEL_SLOTS      512 /* 51 s a round: most pings fit in one */
+#define DEFLATE_LEVEL    1   /* on quotes, higher levels cost twice the time for a few per cent */
+#define DEFLATE_WINDOW   15  /* per worker, so its 256 KiB do not matter */
+#define CONN_TABLE_FIRST 64
+
+struct socket_message {
+    struct message message;
+    struct worker *worker;
+    int fd;
+};
+
+static void on_due(struct wheel_timer *t, void *arg)
+{
+    (void)arg;
+    conn_on_timer(list_entry(t, struct conn, timer));
+}
+
+static void on_wheel_tick(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    struct worker *w = arg;
+    wheel_advance(&w->wheel, loop_now_ms(w->loop), on_due, w);
+    if (w->wheel.count == 0)
+        event_del(w->wheel_event);
+}
+
+void worker_set_timer(struct worker *w, struct wheel_timer *t, uint64_t in_ms)
+{
+    if (w->wheel.count == 0) {
+        const struct timeval tick = {.tv_usec = WHEEL_TICK_MS * 1000};
+        event_add(w->wheel_event, &tick);
+    }
+    wheel_set(&w->wheel, t, loop_now_ms(w->loop) + in_ms);
+}
+
+static void each_on_list(struct list *list, void (*act)(struct conn *c))
+{
+    struct list *member;
+    while ((member = list_shift(list)) != NULL)
+        act(list_entry(member, struct conn, link));
+}
+
+/* First hook of the turn: replies and control frames. */
+static void flush_dirty(void *arg)
+{
+    struct worker *w = arg;
+    each_on_list(&w->dirty, conn_flush);
+}
+
+/* Runs again after the upper layers' hooks, whose writes may have failed or queued. */
+static void finish_turn(void *arg)
+{
+    struct worker *w = arg;
+    while (!list_is_empty(&w->failed) || !list_is_empty(&w->dirty)) {
+        each_on_list(&w->failed, conn_fail_now);
+        each_on_list(&w->dirty, conn_flush);
+    }
+    each_on_list(&w->dead, conn_free);
+}
+
+struct worker *worker_new(unsigned index, struct loop *loop, const struct config *config,
+                          const struct conn_ops *ops)
+{
+    struct worker *w = mem_zalloc(sizeof *w);
+    w->index = index;
+    w->has_thread = loop == NULL;
+    w->loop = loop != NULL ? loop : loop_new();
+    w->config = config_ref(config);
+    w->ops = ops;
+    rng_init_random(&w->rng);
+    w->read_buffer = mem_alloc(WORKER_READ_BYTES);
+    w->inflater = ws_inflater_new();
+    w->compressor.deflater = ws_deflater_new(DEFLATE_LEVEL, DEFLATE_WINDOW);
+    w->compressor.min_bytes = (size_t)config->listen.deflate_min_bytes;
+    wheel_init(&w->wheel, WHEEL_TICK_MS, WHEEL_SLOTS, loop_now_ms(w->loop));
+    w->wheel_event = event_new(loop_base(w->loop), -1, EV_PERSIST, on_wheel_tick, w);
+    list_init(&w->dirty);
+    list_init(&w->failed);
+    list_init(&w->dead);
+    loop_on_turn_end(w->loop, flush_dirty, w);
+    return w;
+}
+
+static void *run_thread(void *arg)
+{
+    struct worker *w = arg;
+    loop_run(w->loop);
+    return NULL;
+}
+
+void worker_start(struct worker *w)
+{
+    /* Registered last, so that it runs behind the hooks of the upper layers. */
+    loop_on_turn_end(w->loop, finish_turn, w);
+    if (w->has_thread && pthread_create(&w->thread, NULL, run_thread, w) != 0) {
+        perror("tickcast: cannot start a worker thread");
+        abort();
+    }
+}
+
+struct stop_message {
+    struct message message;
+    struct loop *loop;
+};
+
+static void run_stop(struct message *m)
+{
+    struct stop_message *stop = (struct stop_message *)m;
+    loop_stop(stop->loop);
+    free(stop);
+}
+
+void worker_stop(struct worker *w)
+{
+    if (!w->has_thread)
+        return;
+    struct stop_message *stop = mem_zalloc(sizeof *stop);
+    stop->message.run = run_stop;
+    stop->loop = w->loop;
+    loop_post(w->loop, &stop->message);
+    pthread_join(w->thread, NULL);
+}
+
+static void abort_visited(struct conn *c, void *arg)
+{
+    (void)arg;
+    conn_abort(c, METRIC_ENDED_DRAIN);
+}
+
+void worker_abort_all(struct worker *w)
+{
+    loop_drain(w->loop); /* sockets that were given too late */
+    worker_each_conn(w, abort_visited, NULL);
+    finish_turn(w);
+}
+
+void worker_free(struct worker *w)
+{
+    event_free(w->wheel_event);
+    wheel_fini(&w->wheel);
+    ws_deflater_free(w->compressor.deflater);
+    buf_fini(&w->compressor.scratch);
+    ws_inflater_free(w->inflater);
+    buf_fini(&w->inflated);
+    free(w->read_buffer);
+    free(w->conns);
+    if (w->has_thread)
+        loop_free(w->loop);
+    config_unref((struct config *)w->config);
+    free(w);
+}
+
+static void run_socket(struct message *m)
+{
+    struct socket_message *given = (struct socket_message *)m;
+    conn_accept(given->worker, given->fd);
+    free(given);
+}
+
+void worker_give_socket(struct worker *w, int fd)
+{
+    struct socket_message *m = mem_zalloc(sizeof *m);
+    m->message.run = run_socket;
+    m->worker = w;
+    m->fd = fd;
+    loop_post(w->loop, &m->message);
+}
+
+void worker_each_conn(struct worker *w, void (*visit)(struct conn *c, void *arg), void *arg)
+{
+    /* Backwards, because a connection that dies takes the last one into its place. */
+    for (uint32_t i = w->conn_count; i > 0; i--)
+        visit(w->conns[i - 1], arg);
+}
+
+void worker_add_conn(struct worker *w, struct conn *c)
+{
+    if (w->conn_count == w->conn_cap) {
+        w->conn_cap = w->conn_cap != 0 ? w->conn_cap + w->conn_cap / 2 : CONN_TABLE_FIRST;
+        w->conns = mem_realloc(w->conns, w->conn_cap * sizeof *w->conns);
+    }
+    c->slot = w->conn_count;
+    w->conns[w->conn_count++] = c;
+}
+
+void worker_remove_conn(struct worker *w, struct conn *c)
+{
+    struct conn *last = w->conns[--w->conn_count];
+    w->conns[c->slot] = last;
+    last->slot = c->slot;
+}
