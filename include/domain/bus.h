@@ -1,0 +1,61 @@
+/*
+ * bus.h - the node's side of Redis pub/sub: which channels are followed, and what comes in.
+ *
+ *      hubs ──interest, release──> bus ──SUBSCRIBE / UNSUBSCRIBE, lingering──> redis_link
+ *      hubs <──publications, live, feed state── bus <──messages, confirmations── redis_link
+ *
+ * The bus keeps one entry per followed channel: which workers want it, its numbering, its last
+ * value. It checks every message (stamp, UTF-8, JSON, size), numbers plain ones, and hands each
+ * worker the publications of one read as one list.
+ *
+ * It also answers whether the feed can be trusted. A canary goes round through Redis every
+ * canary_ms; the feed is `ok` only while the subscriber link is up, every subscription is
+ * confirmed and the canary has come back within three periods. A link that is open but dead is
+ * dropped and redone.
+ *
+ * Owner: the main thread, except bus_post_* and bus_readiness.
+ */
+#ifndef TICKCAST_DOMAIN_BUS_H
+#define TICKCAST_DOMAIN_BUS_H
+
+#include "base/slice.h"
+#include "protocol/config.h"
+#include "protocol/metrics.h"
+#include "runtime/loop.h"
+#include "runtime/redis_link.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct bus;
+struct evdns_base;
+struct hub;
+
+struct bus_setup {
+    struct loop *loop; /* the main thread's */
+    struct evdns_base *dns;
+    const struct config *config; /* shared */
+    struct metrics *metrics;     /* of the main thread */
+    const char *node_id;
+    /* A message on the admin channel; payload borrows. */
+    void (*on_admin)(void *arg, struct slice payload);
+    void *on_admin_arg;
+};
+
+struct bus *bus_new(const struct bus_setup *setup); /* node_id and config outlive it */
+void bus_free(struct bus *b);
+
+/* Tells the bus its hubs, by worker index, before the links are started. */
+void bus_set_hubs(struct bus *b, struct hub **hubs, unsigned count);
+void bus_start(struct bus *b); /* dials */
+
+/* From a hub, in its thread: it follows, or no longer follows, a channel. */
+void bus_post_interest(struct bus *b, unsigned worker, struct slice channel, bool wanted);
+
+/* NULL while the feed is ok, else static text why it is suspect. Any thread. */
+const char *bus_readiness(const struct bus *b);
+
+/* The link for commands other than subscribing. Main thread. */
+struct redis_link *bus_command_link(struct bus *b);
+
+#endif

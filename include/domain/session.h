@@ -1,0 +1,78 @@
+/*
+ * session.h - one client: what it asked for, and where it stands.
+ *
+ * Created with the upgrade, freed when its connection leaves OPEN. Owner: the worker's thread.
+ * A session is a member of at most one cohort; its subscriptions are the cohort's channels. A
+ * subscribe is acknowledged once Redis has confirmed every channel of it, so that whatever is
+ * published after the `ack` arrives; while the feed is suspect it is acknowledged at once.
+ */
+#ifndef TICKCAST_DOMAIN_SESSION_H
+#define TICKCAST_DOMAIN_SESSION_H
+
+#include "base/list.h"
+#include "domain/cohort.h"
+#include "domain/hub.h"
+#include "protocol/command.h"
+#include "protocol/rate_limit.h"
+#include "runtime/conn.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct session {
+    struct conn *conn;
+    struct cohort *cohort;     /* NULL while nothing is subscribed */
+    uint32_t member_index;     /* in cohort->members */
+    uint32_t pending_channels; /* in requests that wait for Redis */
+    struct cohort_format format;
+    struct rate_limit commands;
+    uint16_t refused_in_a_row; /* commands over the limit since the last one taken */
+    uint32_t fresh_count;      /* channels whose next item must carry the epoch */
+    uint64_t id;               /* unique on this node since its start */
+    struct list requests;      /* subscribes that wait for Redis */
+};
+
+/* A subscribe that waits until all of its channels are confirmed. */
+struct sub_request {
+    struct list in_session;
+    struct list in_hub;
+    struct session *session;
+    char id[COMMAND_ID_JSON_MAX];
+    struct buf rejected;     /* JSON text of the `rejected` array's members */
+    uint32_t waiting;        /* channels not yet confirmed */
+    uint32_t count;          /* of subs */
+    uint32_t added;          /* of them new to the session, for the limit */
+    bool snapshot;           /* wanted for newly subscribed channels */
+    bool snapshot_again;     /* wanted for those already subscribed, too */
+    struct cohort_sub *subs; /* each channel pinned */
+};
+
+/* Says hello. channels: the URL's list, percent-decoded, or empty. raw clients hear nothing. */
+struct session *session_new(struct conn *c, struct cohort_format format);
+void session_begin(struct session *s, struct slice channels);
+void session_free(struct session *s); /* its connection left OPEN */
+
+/* What conn.h's callbacks mean for a session. */
+void session_on_message(struct session *s, enum ws_opcode opcode, struct slice payload);
+void session_on_timer(struct session *s);
+void session_on_blocked(struct session *s);
+void session_on_drained(struct session *s);
+
+/* For the cohort: the member moved. */
+void session_set_member_index(void *session, uint32_t index);
+
+/* For the hub. */
+void session_finish_request(struct sub_request *r);
+void session_tell_feed(struct session *s, struct frame *state); /* shares state */
+
+/* Queues an operator's text: shares f. Raw clients are left out; says whether it was taken. */
+bool session_notify(struct session *s, struct frame *f);
+
+/* Is it subscribed to the channel? */
+bool session_follows(const struct session *s, struct slice channel);
+
+/* "n1-4f3a": unique over the fleet as long as node ids are. out holds SESSION_CONN_TEXT bytes. */
+#define SESSION_CONN_TEXT 96
+void session_conn_text(const struct session *s, char *out);
+
+#endif

@@ -1,0 +1,461 @@
+/*
+ * bus.c - from Redis messages to publications, and from hubs' interest to SUBSCRIBE.
+ *
+ * Main thread. An entry per followed channel:
+ *
+ *      (none) ──first interest──> ASKED ──Redis confirmed──> LIVE ──last one left──> LIVE,
+ * lingering ▲                          │                        │ linger_ms └────── link was lost
+ * ─────┘       UNSUBSCRIBE, (none) <┘
+ *
+ * What makes a publication of a message is in bus_intake.c, the canary in feed_health.c.
+ */
+#include "domain/bus.h"
+
+#include "base/list.h"
+#include "base/log.h"
+#include "base/map.h"
+#include "base/mem.h"
+#include "base/wheel.h"
+#include "domain/bus_channel.h"
+#include "domain/feed_health.h"
+#include "domain/hub.h"
+
+#include <event2/event.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define LINGER_TICK_MS 100
+#define LINGER_SLOTS   256
+#define WORKERS_MAX    64
+
+struct batch {
+    struct publication **list; /* one reference each */
+    uint32_t count;
+    uint32_t cap;
+};
+
+struct bus {
+    struct bus_setup setup;
+    struct slice prefix;
+    struct redis_link *subscriber;
+    struct redis_link *command;
+    struct feed_health *health;
+    struct bus_intake intake;
+    struct hub **hubs;
+    unsigned hub_count;
+    struct batch batches[WORKERS_MAX]; /* publications of the read under way, by worker */
+    struct map channels;               /* name -> bus_channel */
+    uint64_t unconfirmed;              /* channels in ASKED */
+    struct wheel lingering;
+    struct event *linger_event;
+    char admin_channel[80];
+    _Atomic(const char *) reason; /* why the feed is suspect; NULL: it is ok */
+};
+
+/* --- Redis names --------------------------------------------------------------------------- */
+
+/* Writes prefix and channel name into out and returns it as a slice. */
+static struct slice redis_name(const struct bus *b, struct slice channel, char *out)
+{
+    memcpy(out, b->prefix.ptr, b->prefix.len);
+    memcpy(out + b->prefix.len, channel.ptr, channel.len);
+    return slice_of(out, b->prefix.len + channel.len);
+}
+
+#define REDIS_NAME_MAX 256 /* prefix (64) and channel (128) */
+
+static void redis_subscribe(struct bus *b, const struct bus_channel *c)
+{
+    char name[REDIS_NAME_MAX];
+    redis_link_subscribe(b->subscriber, redis_name(b, bus_channel_name(c), name));
+}
+
+static void redis_unsubscribe(struct bus *b, const struct bus_channel *c)
+{
+    char name[REDIS_NAME_MAX];
+    redis_link_unsubscribe(b->subscriber, redis_name(b, bus_channel_name(c), name));
+}
+
+/* --- channels ------------------------------------------------------------------------------ */
+
+static struct bus_channel *add_channel(struct bus *b, struct slice name)
+{
+    struct bus_channel *c = mem_zalloc(sizeof *c + name.len);
+    c->hash = map_hash(name);
+    c->name_len = (uint8_t)name.len;
+    memcpy(c->name, name.ptr, name.len);
+    wheel_timer_init(&c->linger);
+    map_put(&b->channels, c->hash, bus_channel_name(c), c);
+    metrics_add(b->setup.metrics, METRIC_REDIS_CHANNELS, 1);
+    b->unconfirmed++;
+    redis_subscribe(b, c);
+    return c;
+}
+
+static void remove_channel(struct bus *b, struct bus_channel *c)
+{
+    if (!c->live)
+        b->unconfirmed--;
+    wheel_cancel(&b->lingering, &c->linger);
+    map_del(&b->channels, c->hash, bus_channel_name(c));
+    metrics_add(b->setup.metrics, METRIC_REDIS_CHANNELS, (uint64_t)-1);
+    if (c->last != NULL)
+        publication_unref(c->last);
+    free(c);
+}
+
+static void tell_live(struct bus *b, struct bus_channel *c, uint64_t workers)
+{
+    for (unsigned i = 0; i < b->hub_count; i++) {
+        if (workers >> i & 1)
+            hub_post_live(b->hubs[i], bus_channel_name(c), c->last);
+    }
+}
+
+static void on_linger_over(struct wheel_timer *t, void *arg)
+{
+    struct bus *b = arg;
+    struct bus_channel *c = list_entry(t, struct bus_channel, linger);
+    redis_unsubscribe(b, c);
+    remove_channel(b, c);
+}
+
+static void on_linger_tick(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    struct bus *b = arg;
+    wheel_advance(&b->lingering, loop_now_ms(b->setup.loop), on_linger_over, b);
+    if (b->lingering.count == 0)
+        event_del(b->linger_event);
+}
+
+static void start_linger(struct bus *b, struct bus_channel *c)
+{
+    uint64_t linger_ms = (uint64_t)b->setup.config->redis.linger_ms;
+    if (b->lingering.count == 0) {
+        const struct timeval tick = {.tv_usec = LINGER_TICK_MS * 1000};
+        event_add(b->linger_event, &tick);
+    }
+    wheel_set(&b->lingering, &c->linger, loop_now_ms(b->setup.loop) + linger_ms);
+}
+
+struct interest_message {
+    struct message message;
+    struct bus *bus;
+    unsigned worker;
+    bool wanted;
+    uint8_t name_len;
+    char name[];
+};
+
+static void run_interest(struct message *m)
+{
+    struct interest_message *im = (struct interest_message *)m;
+    struct bus *b = im->bus;
+    struct slice name = slice_of(im->name, im->name_len);
+    struct bus_channel *c = map_get(&b->channels, map_hash(name), name);
+    uint64_t bit = (uint64_t)1 << im->worker;
+    if (im->wanted) {
+        if (c == NULL)
+            c = add_channel(b, name);
+        wheel_cancel(&b->lingering, &c->linger);
+        c->workers |= bit;
+        if (c->live)
+            tell_live(b, c, bit);
+    } else if (c != NULL) {
+        c->workers &= ~bit;
+        if (c->workers == 0)
+            start_linger(b, c);
+    }
+    free(im);
+}
+
+void bus_post_interest(struct bus *b, unsigned worker, struct slice channel, bool wanted)
+{
+    struct interest_message *m = mem_zalloc(sizeof *m + channel.len);
+    m->message.run = run_interest;
+    m->bus = b;
+    m->worker = worker;
+    m->wanted = wanted;
+    m->name_len = (uint8_t)channel.len;
+    memcpy(m->name, channel.ptr, channel.len);
+    loop_post(b->setup.loop, &m->message);
+}
+
+/* --- the subscriber link ------------------------------------------------------------------- */
+
+static void on_subscriber_up(void *arg)
+{
+    struct bus *b = arg;
+    log_info("redis_up", LOG_STR("link", "subscriber"));
+    metrics_set(b->setup.metrics, METRIC_REDIS_UP_SUB, 1);
+    metrics_add(b->setup.metrics, METRIC_REDIS_CONNECTS_SUB, 1);
+    redis_link_subscribe(b->subscriber, slice_str(b->admin_channel));
+    b->unconfirmed = b->channels.count;
+    size_t it = 0;
+    struct bus_channel *c;
+    while ((c = map_next(&b->channels, &it)) != NULL) {
+        c->live = false;
+        redis_subscribe(b, c);
+    }
+    /* Last, so that a canary that returns has everything confirmed before it. */
+    feed_health_on_up(b->health);
+}
+
+static void on_link_lost(struct bus *b, const char *link, enum metric up, const char *reason)
+{
+    log_warn("redis_down", LOG_STR("link", link), LOG_STR("reason", reason));
+    metrics_set(b->setup.metrics, up, 0);
+    metrics_add(b->setup.metrics, METRIC_REDIS_ERRORS, 1);
+}
+
+static void on_subscriber_down(void *arg, const char *reason)
+{
+    struct bus *b = arg;
+    on_link_lost(b, "subscriber", METRIC_REDIS_UP_SUB, reason);
+    feed_health_on_down(b->health);
+}
+
+static void on_subscriber_dial_failed(void *arg, const char *reason)
+{
+    struct bus *b = arg;
+    metrics_add(b->setup.metrics, METRIC_REDIS_ERRORS, 1);
+    feed_health_on_dial_failed(b->health, "subscriber", reason);
+}
+
+static struct slice without_prefix(const struct bus *b, struct slice name)
+{
+    if (name.len < b->prefix.len || memcmp(name.ptr, b->prefix.ptr, b->prefix.len) != 0)
+        return (struct slice){0};
+    return slice_of(name.ptr + b->prefix.len, name.len - b->prefix.len);
+}
+
+static void on_subscribed(void *arg, struct slice name)
+{
+    struct bus *b = arg;
+    struct slice channel = without_prefix(b, name);
+    struct bus_channel *c = map_get(&b->channels, map_hash(channel), channel);
+    if (c == NULL || c->live)
+        return;
+    c->live = true;
+    b->unconfirmed--;
+    tell_live(b, c, c->workers);
+}
+
+static void add_to_batches(struct bus *b, const struct bus_channel *c, struct publication *p)
+{
+    for (unsigned i = 0; i < b->hub_count; i++) {
+        if (!(c->workers >> i & 1))
+            continue;
+        struct batch *batch = &b->batches[i];
+        if (batch->count == batch->cap) {
+            batch->cap = batch->cap != 0 ? batch->cap * 2 : 16;
+            batch->list = mem_realloc(batch->list, batch->cap * sizeof(struct publication *));
+        }
+        batch->list[batch->count++] = publication_ref(p);
+    }
+}
+
+static void on_message(void *arg, struct slice name, struct slice payload)
+{
+    struct bus *b = arg;
+    struct slice channel = without_prefix(b, name);
+    struct bus_channel *c = map_get(&b->channels, map_hash(channel), channel);
+    if (c != NULL) {
+        struct publication *p = bus_intake_make(&b->intake, c, payload);
+        if (p != NULL) {
+            add_to_batches(b, c, p);
+            publication_unref(p);
+        }
+        return;
+    }
+    if (slice_equal(name, slice_str(b->admin_channel)))
+        b->setup.on_admin(b->setup.on_admin_arg, payload);
+    else if (!feed_health_on_message(b->health, channel, payload))
+        metrics_add(b->setup.metrics, METRIC_DROPPED_CHANNEL, 1);
+}
+
+static void on_oversize(void *arg, struct slice name, uint64_t bytes)
+{
+    struct bus *b = arg;
+    metrics_add(b->setup.metrics, METRIC_DROPPED_LARGE, 1);
+    log_warn("publication_too_large", LOG_SLICE("channel", name), LOG_INT("bytes", bytes));
+}
+
+static void on_error_reply(void *arg, struct slice text)
+{
+    struct bus *b = arg;
+    metrics_add(b->setup.metrics, METRIC_REDIS_ERRORS, 1);
+    log_warn("redis_error", LOG_SLICE("text", text));
+}
+
+/* A SUBSCRIBE was refused, and one refused name costs its whole batch: what is followed is not
+ * known any more. Redialling makes the feed suspect, so that nobody waits for an ack in vain. */
+static void on_subscribe_refused(void *arg, struct slice text)
+{
+    struct bus *b = arg;
+    on_error_reply(b, text);
+    redis_link_reset(b->subscriber, "a subscribe was refused");
+}
+
+/* Everything of one read is handed over at once. */
+static void on_read_end(void *arg)
+{
+    struct bus *b = arg;
+    for (unsigned i = 0; i < b->hub_count; i++) {
+        struct batch *batch = &b->batches[i];
+        if (batch->count == 0)
+            continue;
+        hub_post_publications(b->hubs[i], batch->list, batch->count);
+        *batch = (struct batch){0};
+    }
+    feed_health_check(b->health);
+}
+
+/* --- the command link ---------------------------------------------------------------------- */
+
+static void on_command_up(void *arg)
+{
+    struct bus *b = arg;
+    log_info("redis_up", LOG_STR("link", "command"));
+    metrics_set(b->setup.metrics, METRIC_REDIS_UP_CMD, 1);
+    metrics_add(b->setup.metrics, METRIC_REDIS_CONNECTS_CMD, 1);
+    feed_health_send(b->health);
+}
+
+static void on_command_down(void *arg, const char *reason)
+{
+    on_link_lost(arg, "command", METRIC_REDIS_UP_CMD, reason);
+}
+
+static void on_command_dial_failed(void *arg, const char *reason)
+{
+    struct bus *b = arg;
+    metrics_add(b->setup.metrics, METRIC_REDIS_ERRORS, 1);
+    feed_health_on_dial_failed(b->health, "command", reason);
+}
+
+/* --- health -------------------------------------------------------------------------------- */
+
+static void on_feed(void *arg, const char *reason)
+{
+    struct bus *b = arg;
+    /* Release and acquire are not needed for static text, but cost nothing here. */
+    atomic_store(&b->reason, reason);
+    metrics_set(b->setup.metrics, METRIC_FEED_OK, reason == NULL);
+    if (reason == NULL) {
+        log_info("feed_ok");
+    } else {
+        log_warn("feed_suspect", LOG_STR("reason", reason));
+        metrics_add(b->setup.metrics, METRIC_FEED_SUSPECTS, 1);
+    }
+    for (unsigned i = 0; i < b->hub_count; i++)
+        hub_post_feed(b->hubs[i], reason == NULL, reason);
+}
+
+static bool has_unconfirmed(void *arg)
+{
+    const struct bus *b = arg;
+    return b->unconfirmed > 0;
+}
+
+const char *bus_readiness(const struct bus *b)
+{
+    return atomic_load(&b->reason);
+}
+
+struct redis_link *bus_command_link(struct bus *b)
+{
+    return b->command;
+}
+
+/* --- life ---------------------------------------------------------------------------------- */
+
+static const struct redis_link_ops subscriber_ops = {
+    .on_up = on_subscriber_up,
+    .on_down = on_subscriber_down,
+    .on_dial_failed = on_subscriber_dial_failed,
+    .on_message = on_message,
+    .on_oversize = on_oversize,
+    .on_subscribed = on_subscribed,
+    .on_error = on_subscribe_refused,
+    .on_read_end = on_read_end,
+};
+
+static const struct redis_link_ops command_ops = {
+    .on_up = on_command_up,
+    .on_down = on_command_down,
+    .on_dial_failed = on_command_dial_failed,
+    .on_error = on_error_reply,
+};
+
+struct bus *bus_new(const struct bus_setup *setup)
+{
+    struct bus *b = mem_zalloc(sizeof *b);
+    b->setup = *setup;
+    b->prefix = slice_str(setup->config->redis.prefix);
+    bus_intake_init(&b->intake, setup->metrics);
+    wheel_init(&b->lingering, LINGER_TICK_MS, LINGER_SLOTS, loop_now_ms(setup->loop));
+    b->linger_event = event_new(loop_base(setup->loop), -1, EV_PERSIST, on_linger_tick, b);
+    snprintf(b->admin_channel, sizeof b->admin_channel, "%sadmin", setup->config->redis.prefix);
+    atomic_init(&b->reason, "starting");
+    return b;
+}
+
+void bus_set_hubs(struct bus *b, struct hub **hubs, unsigned count)
+{
+    b->hubs = mem_dup(hubs, count * sizeof(struct hub *));
+    b->hub_count = count;
+}
+
+void bus_start(struct bus *b)
+{
+    const struct config *config = b->setup.config;
+    struct redis_link_config link = {.payload_bytes = (size_t)config->limits.payload_bytes};
+    const char *why;
+    if (!redis_url_parse(config->redis.url, &link.url, &why))
+        abort(); /* the configuration was checked when it was loaded */
+    struct event_base *base = loop_base(b->setup.loop);
+    b->command = redis_link_new(base, b->setup.dns, &link, &command_ops, b);
+    link.is_subscriber = true;
+    b->subscriber = redis_link_new(base, b->setup.dns, &link, &subscriber_ops, b);
+    const struct feed_health_setup health = {
+        .loop = b->setup.loop,
+        .prefix = config->redis.prefix,
+        .node_id = b->setup.node_id,
+        .period_ms = (uint64_t)config->redis.canary_ms,
+        .metrics = b->setup.metrics,
+        .subscriber = b->subscriber,
+        .command = b->command,
+        .has_unconfirmed = has_unconfirmed,
+        .on_change = on_feed,
+        .arg = b,
+    };
+    b->health = feed_health_new(&health);
+}
+
+void bus_free(struct bus *b)
+{
+    if (b->health != NULL)
+        feed_health_free(b->health);
+    if (b->subscriber != NULL)
+        redis_link_free(b->subscriber);
+    if (b->command != NULL)
+        redis_link_free(b->command);
+    size_t it = 0;
+    struct bus_channel *c;
+    while ((c = map_next(&b->channels, &it)) != NULL)
+        remove_channel(b, c);
+    for (unsigned i = 0; i < b->hub_count; i++) {
+        for (uint32_t j = 0; j < b->batches[i].count; j++)
+            publication_unref(b->batches[i].list[j]);
+        free(b->batches[i].list);
+    }
+    event_free(b->linger_event);
+    wheel_fini(&b->lingering);
+    map_fini(&b->channels);
+    free(b->hubs);
+    free(b);
+}
