@@ -1,0 +1,33 @@
+/*
+ * admin.h - commands to the fleet (docs/protocol.md, 4): heard on `tc:admin`, answered by RPUSH.
+ *
+ * Main thread. A command that concerns clients is posted to every worker; when all have counted
+ * whom it touched, one reply goes to `tc:admin:reply:<id>`. A command that is malformed, unknown
+ * or not for this node changes nothing.
+ */
+#ifndef TICKCAST_SURFACE_ADMIN_H
+#define TICKCAST_SURFACE_ADMIN_H
+
+#include "base/slice.h"
+#include "domain/bus.h"
+#include "protocol/metrics.h"
+#include "runtime/worker.h"
+
+struct admin;
+
+struct admin_setup {
+    struct loop *loop; /* the main thread's */
+    const struct config *config;
+    struct metrics *metrics; /* of the main thread */
+    struct bus *bus;
+    struct worker **workers;
+    unsigned worker_count;
+};
+
+struct admin *admin_new(const struct admin_setup *setup);
+void admin_free(struct admin *a); /* no call may be under way: the workers are stopped */
+
+/* A message of the admin channel; borrows. */
+void admin_on_message(struct admin *a, struct slice payload);
+
+#endif

@@ -1,0 +1,32 @@
+/*
+ * ops_http.h - the operator's listener: /healthz, /readyz, /metrics (docs/protocol.md, 5).
+ *
+ * libevent's own HTTP server on the main thread: operators ask rarely and deserve a well-tried
+ * server more than a fast one.
+ */
+#ifndef TICKCAST_SURFACE_OPS_HTTP_H
+#define TICKCAST_SURFACE_OPS_HTTP_H
+
+#include "base/buf.h"
+#include "domain/bus.h"
+#include "protocol/metrics.h"
+#include "runtime/loop.h"
+
+struct ops_http;
+
+struct ops_http_setup {
+    struct loop *loop; /* the main thread's */
+    const struct config *config;
+    struct bus *bus;
+    struct metrics **metrics; /* of the main thread and every worker */
+    size_t metrics_count;
+};
+
+/* Binds and serves. NULL with a line in error. */
+struct ops_http *ops_http_new(const struct ops_http_setup *setup, const char *address,
+                              struct buf *error);
+void ops_http_set_bus(struct ops_http *o, struct bus *bus);
+void ops_http_free(struct ops_http *o);
+const char *ops_http_address(const struct ops_http *o); /* as bound */
+
+#endif

@@ -1,0 +1,143 @@
+/*
+ * main.c - the command line of a node.
+ *
+ * Standard output carries one line, when the listeners are bound; everything else goes to
+ * standard error. Exit status: 0 after an orderly end, 1 when the node could not start, 2 for a
+ * command line or configuration that is wrong.
+ */
+#include "app/server.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "protocol/config.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define EXIT_USAGE 2
+
+struct arguments {
+    const char *file;
+    const char **sets; /* NULL-terminated */
+    size_t set_count;
+    bool check_only;
+};
+
+static const char usage[] =
+    "usage: tickcast [-c FILE] [-t] [--set section.key=value]... [--version] [--print-config]\n"
+    "  -c FILE   configuration file; without it the built-in defaults serve\n"
+    "  -t        check the configuration and exit\n"
+    "  --set     override one option; may be repeated\n"
+    "  --print-config   print the reference configuration, every option at its default\n";
+
+static int fail_usage(const char *what, const char *argument)
+{
+    fprintf(stderr, "tickcast: %s%s%s\n%s", what, argument != NULL ? " " : "",
+            argument != NULL ? argument : "", usage);
+    return EXIT_USAGE;
+}
+
+static int print_reference(void)
+{
+    struct buf text = {0};
+    config_print_reference(&text);
+    fwrite(text.data, 1, text.len, stdout);
+    buf_fini(&text);
+    return EXIT_SUCCESS;
+}
+
+/* Reads the command line. Returns -1 to go on, else the exit status. */
+static int read_arguments(int argc, char **argv, struct arguments *out)
+{
+    for (int i = 1; i < argc; i++) {
+        const char *arg = argv[i];
+        bool takes_value = strcmp(arg, "-c") == 0 || strcmp(arg, "--set") == 0;
+        if (takes_value && i + 1 == argc)
+            return fail_usage("a value is missing after", arg);
+        if (strcmp(arg, "-c") == 0) {
+            out->file = argv[++i];
+        } else if (strcmp(arg, "--set") == 0) {
+            out->sets[out->set_count++] = argv[++i];
+        } else if (strcmp(arg, "-t") == 0) {
+            out->check_only = true;
+        } else if (strcmp(arg, "--version") == 0) {
+            puts("tickcast " TICKCAST_VERSION);
+            return EXIT_SUCCESS;
+        } else if (strcmp(arg, "--print-config") == 0) {
+            return print_reference();
+        } else if (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0) {
+            fputs(usage, stdout);
+            return EXIT_SUCCESS;
+        } else {
+            return fail_usage("unknown argument", arg);
+        }
+    }
+    return -1;
+}
+
+static void log_warnings(struct buf *warnings)
+{
+    char *line = warnings->data;
+    char *end = line + warnings->len;
+    while (line < end) {
+        char *stop = memchr(line, '\n', (size_t)(end - line));
+        size_t len = stop != NULL ? (size_t)(stop - line) : (size_t)(end - line);
+        log_warn("config", LOG_SLICE("warning", slice_of(line, len)));
+        line += len + 1;
+    }
+}
+
+static int serve(struct config *config, struct buf *warnings)
+{
+    struct buf error = {0}, ready = {0};
+    struct server *server = server_new(config, &error);
+    if (server == NULL) {
+        fprintf(stderr, "tickcast: %.*s\n", (int)error.len, error.data);
+        buf_fini(&error);
+        return EXIT_FAILURE;
+    }
+    log_init(config->node.log_level, config->node.log_format, config->node.id);
+    log_warnings(warnings);
+    server_ready_line(server, &ready);
+    log_info("started", LOG_STR("version", TICKCAST_VERSION), LOG_INT("pid", getpid()));
+    fwrite(ready.data, 1, ready.len, stdout);
+    fflush(stdout);
+    buf_fini(&ready);
+    server_run(server);
+    server_free(server);
+    log_fini();
+    return EXIT_SUCCESS;
+}
+
+static int load_and_serve(const struct arguments *arguments)
+{
+    const struct config_source source = {
+        .file = arguments->file, .environment = environ, .sets = arguments->sets};
+    struct buf error = {0}, warnings = {0};
+    struct config *config = config_load(&source, &error, &warnings);
+    int status = EXIT_USAGE;
+    if (config == NULL) {
+        fprintf(stderr, "tickcast: %.*s\n", (int)error.len, error.data);
+    } else if (arguments->check_only) {
+        fwrite(warnings.data, 1, warnings.len, stderr);
+        fputs("configuration ok\n", stderr);
+        config_unref(config);
+        status = EXIT_SUCCESS;
+    } else {
+        status = serve(config, &warnings);
+    }
+    buf_fini(&error);
+    buf_fini(&warnings);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    struct arguments arguments = {.sets = mem_zalloc((size_t)(argc + 1) * sizeof(char *))};
+    int status = read_arguments(argc, argv, &arguments);
+    if (status < 0)
+        status = load_and_serve(&arguments);
+    free(arguments.sets);
+    return status;
+}

@@ -1,0 +1,280 @@
+/*
+ * server.c - wiring, order of start and stop, signals.
+ *
+ * Start: workers (no thread yet), listeners bound, node id, bus, hubs, admin; then threads, links
+ * and accepting. Stop, on SIGTERM or SIGINT: no more accepting, every client is closed with 4200,
+ * and when the last has gone (or after a bounded wait) the loop ends. A second signal leaves at
+ * once.
+ */
+#include "app/server.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "domain/bus.h"
+#include "domain/hub.h"
+#include "runtime/conn.h"
+#include "runtime/listener.h"
+#include "runtime/loop.h"
+#include "runtime/worker.h"
+#include "surface/admin.h"
+#include "surface/client_http.h"
+#include "surface/ops_http.h"
+
+#include <event2/dns.h>
+#include <event2/event.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define STOP_POLL_MS    50
+#define STOP_WAIT_MS    5000 /* for clients to take their close frame; conn.c gives each 3 + 1 s */
+#define SPARE_SOCKETS   100  /* beyond max_connections: health checks, and refusals in HTTP */
+#define HOST_NAME_BYTES 64
+
+struct server {
+    struct config *config;
+    struct loop *loop;
+    struct metrics metrics; /* of the main thread */
+    struct metrics **all_metrics;
+    struct worker **workers;
+    struct hub **hubs;
+    unsigned worker_count;
+    struct listener *listener;
+    struct ops_http *ops;
+    struct evdns_base *dns;
+    struct bus *bus;
+    struct admin *admin;
+    struct event *signals[3];
+    struct event *stop_poll;
+    uint64_t stop_by_ms; /* 0: not stopping */
+};
+
+/* --- stopping ------------------------------------------------------------------------------- */
+
+static void close_client(struct conn *c, void *arg)
+{
+    (void)arg;
+    conn_close(c, WS_CLOSE_DRAIN, "drain", METRIC_ENDED_DRAIN);
+}
+
+struct close_message {
+    struct message message;
+    struct worker *worker;
+};
+
+static void run_close_all(struct message *m)
+{
+    struct close_message *cm = (struct close_message *)m;
+    worker_each_conn(cm->worker, close_client, NULL);
+    free(cm);
+}
+
+static uint64_t open_sockets(const struct server *s)
+{
+    uint64_t total = 0;
+    for (unsigned i = 0; i < s->worker_count; i++)
+        total += atomic_load_explicit(&s->workers[i]->load, memory_order_relaxed);
+    return total;
+}
+
+static void on_stop_poll(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    struct server *s = arg;
+    uint64_t left = open_sockets(s);
+    if (left > 0 && loop_now_ms(s->loop) < s->stop_by_ms)
+        return;
+    log_info("stopped", LOG_INT("sockets_left", left));
+    loop_stop(s->loop);
+}
+
+static void on_stop_signal(evutil_socket_t number, short what, void *arg)
+{
+    (void)what;
+    struct server *s = arg;
+    if (s->stop_by_ms != 0) {
+        log_warn("stopping_at_once", LOG_INT("signal", number));
+        loop_stop(s->loop);
+        return;
+    }
+    log_info("stopping", LOG_INT("signal", number), LOG_INT("sockets", open_sockets(s)));
+    s->stop_by_ms = loop_now_ms(s->loop) + STOP_WAIT_MS;
+    client_http_set_draining();
+    listener_stop(s->listener);
+    for (unsigned i = 0; i < s->worker_count; i++) {
+        struct close_message *m = mem_zalloc(sizeof *m);
+        m->message.run = run_close_all;
+        m->worker = s->workers[i];
+        loop_post(s->workers[i]->loop, &m->message);
+    }
+    const struct timeval poll = {.tv_usec = STOP_POLL_MS * 1000};
+    event_add(s->stop_poll, &poll);
+}
+
+static void on_reload_signal(evutil_socket_t number, short what, void *arg)
+{
+    (void)number;
+    (void)what;
+    (void)arg;
+    log_warn("reload_not_built", LOG_STR("effect", "none; restart the node to change options"));
+}
+
+static void watch_signals(struct server *s)
+{
+    struct event_base *base = loop_base(s->loop);
+    signal(SIGPIPE, SIG_IGN);
+    s->signals[0] = evsignal_new(base, SIGTERM, on_stop_signal, s);
+    s->signals[1] = evsignal_new(base, SIGINT, on_stop_signal, s);
+    s->signals[2] = evsignal_new(base, SIGHUP, on_reload_signal, s);
+    for (size_t i = 0; i < sizeof s->signals / sizeof *s->signals; i++)
+        event_add(s->signals[i], NULL);
+    s->stop_poll = event_new(base, -1, EV_PERSIST, on_stop_poll, s);
+}
+
+/* --- starting ------------------------------------------------------------------------------- */
+
+static void on_admin(void *arg, struct slice payload)
+{
+    struct server *s = arg;
+    admin_on_message(s->admin, payload);
+}
+
+static void make_workers(struct server *s)
+{
+    s->worker_count = (unsigned)s->config->node.workers;
+    s->workers = mem_zalloc(s->worker_count * sizeof *s->workers);
+    s->all_metrics = mem_zalloc((s->worker_count + 1) * sizeof *s->all_metrics);
+    s->all_metrics[0] = &s->metrics;
+    /* One worker shares this thread: on one core a hop between threads only costs. */
+    struct loop *shared = s->worker_count == 1 ? s->loop : NULL;
+    for (unsigned i = 0; i < s->worker_count; i++) {
+        s->workers[i] = worker_new(i, shared, s->config, &client_ops);
+        s->all_metrics[i + 1] = &s->workers[i]->metrics;
+    }
+}
+
+static bool bind_listeners(struct server *s, struct buf *error)
+{
+    uint64_t max_sockets = (uint64_t)s->config->listen.max_connections + SPARE_SOCKETS;
+    s->listener = listener_new(s->loop, s->config->listen.address, s->workers, s->worker_count,
+                               max_sockets, &s->metrics, error);
+    if (s->listener == NULL)
+        return false;
+    const struct ops_http_setup ops = {.loop = s->loop,
+                                       .config = s->config,
+                                       .metrics = s->all_metrics,
+                                       .metrics_count = s->worker_count + 1};
+    s->ops = ops_http_new(&ops, s->config->ops.address, error);
+    return s->ops != NULL;
+}
+
+/* Two nodes of one host differ by port, so this is unique wherever host names are. */
+static void name_node(struct server *s)
+{
+    if (s->config->node.id[0] != '\0')
+        return;
+    char host[HOST_NAME_BYTES] = "node";
+    struct buf id = {0};
+    gethostname(host, sizeof host - 1);
+    host[strcspn(host, ".")] = '\0';
+    const char *port = strrchr(listener_address(s->listener), ':') + 1;
+    buf_printf(&id, "%.40s-%s", host, port);
+    free(s->config->node.id);
+    s->config->node.id = mem_strndup(id.data, id.len);
+    buf_fini(&id);
+}
+
+static void make_domain(struct server *s)
+{
+    s->dns = evdns_base_new(loop_base(s->loop),
+                            EVDNS_BASE_INITIALIZE_NAMESERVERS | EVDNS_BASE_DISABLE_WHEN_INACTIVE);
+    const struct bus_setup bus = {.loop = s->loop,
+                                  .dns = s->dns,
+                                  .config = s->config,
+                                  .metrics = &s->metrics,
+                                  .node_id = s->config->node.id,
+                                  .on_admin = on_admin,
+                                  .on_admin_arg = s};
+    s->bus = bus_new(&bus);
+    ops_http_set_bus(s->ops, s->bus);
+    s->hubs = mem_zalloc(s->worker_count * sizeof *s->hubs);
+    for (unsigned i = 0; i < s->worker_count; i++)
+        s->hubs[i] = hub_new(s->workers[i], s->bus);
+    bus_set_hubs(s->bus, s->hubs, s->worker_count);
+    const struct admin_setup admin = {.loop = s->loop,
+                                      .config = s->config,
+                                      .metrics = &s->metrics,
+                                      .bus = s->bus,
+                                      .workers = s->workers,
+                                      .worker_count = s->worker_count};
+    s->admin = admin_new(&admin);
+}
+
+struct server *server_new(struct config *config, struct buf *error)
+{
+    struct server *s = mem_zalloc(sizeof *s);
+    s->config = config;
+    s->loop = loop_new();
+    make_workers(s);
+    if (!bind_listeners(s, error)) {
+        server_free(s);
+        return NULL;
+    }
+    name_node(s);
+    make_domain(s);
+    watch_signals(s);
+    return s;
+}
+
+void server_ready_line(const struct server *s, struct buf *out)
+{
+    buf_printf(out, "ready listen=%s ops=%s node=%s\n", listener_address(s->listener),
+               ops_http_address(s->ops), s->config->node.id);
+}
+
+void server_run(struct server *s)
+{
+    for (unsigned i = 0; i < s->worker_count; i++)
+        worker_start(s->workers[i]);
+    bus_start(s->bus);
+    listener_start(s->listener);
+    loop_run(s->loop);
+    for (unsigned i = 0; i < s->worker_count; i++)
+        worker_stop(s->workers[i]);
+}
+
+void server_free(struct server *s)
+{
+    if (s->listener != NULL)
+        listener_free(s->listener);
+    for (unsigned i = 0; i < s->worker_count; i++) {
+        worker_abort_all(s->workers[i]);
+        if (s->hubs != NULL)
+            hub_free(s->hubs[i]);
+        worker_free(s->workers[i]);
+    }
+    loop_drain(s->loop); /* what the workers still had to say to the bus */
+    if (s->admin != NULL)
+        admin_free(s->admin);
+    if (s->ops != NULL)
+        ops_http_free(s->ops);
+    if (s->bus != NULL)
+        bus_free(s->bus);
+    if (s->dns != NULL)
+        evdns_base_free(s->dns, 0);
+    for (size_t i = 0; i < sizeof s->signals / sizeof *s->signals; i++) {
+        if (s->signals[i] != NULL)
+            event_free(s->signals[i]);
+    }
+    if (s->stop_poll != NULL)
+        event_free(s->stop_poll);
+    loop_free(s->loop);
+    free(s->hubs);
+    free(s->workers);
+    free(s->all_metrics);
+    config_unref(s->config);
+    free(s);
+}

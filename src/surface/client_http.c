@@ -1,0 +1,380 @@
+/*
+ * client_http.c - routes of the client listener.
+ *
+ * A route is a row of a table: path, and the function that answers. Only GET and HEAD exist; every
+ * response closes the connection, because nobody but a browser asks twice, and that one goes on to
+ * WebSocket.
+ */
+#include "surface/client_http.h"
+
+#include "base/log.h"
+#include "base/utf8.h"
+#include "domain/bus.h"
+#include "domain/hub.h"
+#include "domain/session.h"
+#include "protocol/json_text.h"
+#include "protocol/ws_handshake.h"
+
+#include "page_html.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+static atomic_bool draining;
+
+void client_http_set_draining(void)
+{
+    atomic_store(&draining, true);
+}
+
+bool client_http_is_draining(void)
+{
+    return atomic_load(&draining);
+}
+
+/* --- responses ------------------------------------------------------------------------------ */
+
+struct response {
+    int status;
+    const char *type;
+    const char *headers; /* whole lines, or "" */
+    struct slice body;
+    bool is_head; /* HEAD: the same without the body */
+};
+
+static void respond(struct conn *c, const struct response *r)
+{
+    struct buf out = {0};
+    buf_printf(&out, "HTTP/1.1 %d %s\r\n", r->status, http_reason(r->status));
+    buf_printf(&out, "Content-Type: %s\r\nContent-Length: %zu\r\n", r->type, r->body.len);
+    buf_printf(&out, "Cache-Control: no-store\r\nConnection: close\r\n%s\r\n", r->headers);
+    if (!r->is_head)
+        buf_append(&out, r->body.ptr, r->body.len);
+    conn_respond(c, buf_slice(&out), (unsigned)r->status);
+    buf_fini(&out);
+}
+
+static void refuse_with(struct conn *c, int status, const char *name, const char *why,
+                        const char *headers)
+{
+    struct buf body = {0};
+    buf_printf(&body, "{\"code\":%d,\"name\":\"%s\",\"message\":", status, name);
+    json_append_string(&body, slice_str(why));
+    buf_append_str(&body, "}\n");
+    const struct response r = {
+        .status = status, .type = "application/json", .headers = headers, .body = buf_slice(&body)};
+    respond(c, &r);
+    buf_fini(&body);
+}
+
+static void log_refusal(const struct conn *c, int status, const char *why)
+{
+    char peer[80];
+    conn_peer_text(c, peer, sizeof peer);
+    log_debug("request_refused", LOG_STR("peer", peer), LOG_INT("status", status),
+              LOG_STR("reason", why));
+}
+
+static const struct {
+    int status;
+    const char *name;
+    const char *why;
+    const char *headers;
+} refusals[] = {
+    {400, "bad_request", "the request is malformed", ""},
+    {403, "forbidden", "this origin is not allowed", ""},
+    {404, "not_found", "there is nothing at this path", ""},
+    {405, "method_not_allowed", "only GET is answered here", "Allow: GET, HEAD\r\n"},
+    {414, "uri_too_long", "the request target is too long", ""},
+    {426, "upgrade_required", "WebSocket version 13 is needed",
+     "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"},
+    {431, "head_too_large", "the request head is too large", ""},
+    {503, "unavailable", "the node takes no more clients now", "Retry-After: 5\r\n"},
+    {505, "http_version", "HTTP/1.1 is needed", ""},
+};
+
+/* why NULL: the table's text. */
+static void refuse(struct conn *c, int status, const char *why)
+{
+    size_t i = 0;
+    while (i < sizeof refusals / sizeof *refusals - 1 && refusals[i].status != status)
+        i++;
+    const char *text = why != NULL ? why : refusals[i].why;
+    log_refusal(c, status, text);
+    refuse_with(c, status, refusals[i].name, text, refusals[i].headers);
+}
+
+/* --- plain routes --------------------------------------------------------------------------- */
+
+static bool is_head_request(const struct http_head *head)
+{
+    return slice_is(head->method, "HEAD");
+}
+
+static void respond_json(struct conn *c, const struct http_head *head, int status,
+                         struct slice body)
+{
+    const struct response r = {.status = status,
+                               .type = "application/json",
+                               .headers = "",
+                               .body = body,
+                               .is_head = is_head_request(head)};
+    respond(c, &r);
+}
+
+static void get_healthz(struct conn *c, const struct http_head *head)
+{
+    respond_json(c, head, 200, slice_str("{\"status\":\"ok\"}\n"));
+}
+
+int client_http_readiness(const char *reason, struct buf *body)
+{
+    if (client_http_is_draining())
+        reason = "draining";
+    if (reason == NULL) {
+        buf_append_str(body, "{\"status\":\"ready\"}\n");
+        return 200;
+    }
+    buf_append_str(body, "{\"status\":\"not_ready\",\"reason\":");
+    json_append_string(body, slice_str(reason));
+    buf_append_str(body, "}\n");
+    return 503;
+}
+
+static void get_readyz(struct conn *c, const struct http_head *head)
+{
+    struct buf body = {0};
+    int status = client_http_readiness(bus_readiness(hub_of(c->worker)->bus), &body);
+    respond_json(c, head, status, buf_slice(&body));
+    buf_fini(&body);
+}
+
+/* The page loads nothing from elsewhere and may talk to its own host only. */
+#define PAGE_HEADERS                                                                           \
+    "Content-Security-Policy: default-src 'none'; script-src 'unsafe-inline'; "                \
+    "style-src 'unsafe-inline'; connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; " \
+    "frame-ancestors 'none'\r\nX-Content-Type-Options: nosniff\r\n"
+
+static void get_page(struct conn *c, const struct http_head *head)
+{
+    const struct response r = {.status = 200,
+                               .type = "text/html; charset=utf-8",
+                               .headers = PAGE_HEADERS,
+                               .body = slice_of((const char *)page_html, sizeof page_html),
+                               .is_head = is_head_request(head)};
+    respond(c, &r);
+}
+
+/* --- the upgrade ---------------------------------------------------------------------------- */
+
+static struct slice host_of_origin(struct slice origin)
+{
+    const char *scheme_end = origin.ptr != NULL ? memmem(origin.ptr, origin.len, "://", 3) : NULL;
+    if (scheme_end == NULL)
+        return (struct slice){0};
+    const char *host = scheme_end + 3;
+    return slice_of(host, (size_t)(origin.ptr + origin.len - host));
+}
+
+static bool is_same_text(struct slice a, struct slice b)
+{
+    return a.len == b.len && strncasecmp(a.ptr, b.ptr, a.len) == 0;
+}
+
+static bool is_listed(const char *list, struct slice origin)
+{
+    for (const char *at = list; *at != '\0';) {
+        size_t len = strcspn(at, " \t");
+        struct slice item = slice_of(at, len);
+        if (slice_is(item, "*") || (len > 0 && is_same_text(item, origin)))
+            return true;
+        at += len + strspn(at + len, " \t");
+    }
+    return false;
+}
+
+/* Browsers send Origin, and a page of another host could use its visitor's network. Programs send
+ * none and are let in. Default: the page's own host. */
+static bool is_origin_allowed(const struct conn *c, const struct http_head *head)
+{
+    struct slice origin = http_head_find(head, "origin");
+    if (origin.ptr == NULL)
+        return true;
+    const char *list = c->worker->config->listen.origins;
+    if (list[0] != '\0')
+        return is_listed(list, origin);
+    struct slice host = host_of_origin(origin);
+    return host.len > 0 && is_same_text(host, http_head_find(head, "host"));
+}
+
+static bool is_full(const struct conn *c)
+{
+    const struct config *config = c->worker->config;
+    uint64_t here = metrics_get(&c->worker->metrics, METRIC_CONNECTIONS);
+    /* Sockets are spread evenly, so each worker may take its share, rounded up. */
+    uint64_t workers = (uint64_t)config->node.workers;
+    return here >= ((uint64_t)config->listen.max_connections + workers - 1) / workers;
+}
+
+/* What is asked for in the query. False: malformed. */
+static bool read_query(const struct http_head *head, struct buf *channels, bool *raw, bool *json)
+{
+    struct buf format = {0};
+    int has_format = http_query_get(head->query, "format", &format);
+    *raw = has_format == 1 && slice_is(buf_slice(&format), "raw");
+    *json = has_format == 1 && slice_is(buf_slice(&format), "json");
+    buf_fini(&format);
+    if (has_format < 0 || (has_format == 1 && !*raw && !*json))
+        return false;
+    if (http_query_get(head->query, "channels", channels) < 0)
+        return false;
+    return utf8_is_valid(channels->data, channels->len);
+}
+
+/* Judges the handshake. 0 when it may go on; else it was refused. */
+static int check_upgrade(struct conn *c, const struct http_head *head, struct ws_handshake *hs)
+{
+    const char *why = NULL;
+    int status = 101;
+    if (client_http_is_draining())
+        status = 503;
+    else if (!is_origin_allowed(c, head))
+        status = 403;
+    else
+        status = ws_handshake_check(head, hs, &why);
+    if (status == 101 && is_full(c))
+        status = 503;
+    if (status == 101)
+        return 0;
+    refuse(c, status, why);
+    return status;
+}
+
+static void get_ws(struct conn *c, const struct http_head *head)
+{
+    struct ws_handshake hs;
+    struct buf channels = {0};
+    bool raw = false, json = false;
+    if (check_upgrade(c, head, &hs) != 0)
+        return;
+    if (!read_query(head, &channels, &raw, &json)) {
+        refuse(c, 400, "the query is malformed");
+        buf_fini(&channels);
+        return;
+    }
+    /* The query is written by whoever made the address, so it counts before what a library offers
+     * by default; the answer names a subprotocol only where it is the one that is spoken. */
+    raw = raw || (!json && hs.offered == WS_SUB_RAW);
+    enum ws_subprotocol spoken = raw ? WS_SUB_RAW : WS_SUB_JSON;
+    const char *answer = raw ? "tickcast.v1+raw" : "tickcast.v1+json";
+    struct buf out = {0};
+    ws_handshake_respond(&out, &hs, hs.offered == spoken ? answer : NULL);
+    const struct cohort_format format = {
+        .raw = raw, .deflate = hs.deflate, .window_bits = hs.deflate ? hs.window_bits : 0};
+    struct session *s = session_new(c, format);
+    conn_upgrade(c, buf_slice(&out), hs.deflate, s);
+    session_begin(s, buf_slice(&channels));
+    buf_fini(&out);
+    buf_fini(&channels);
+}
+
+/* The same connection code without a session, for conformance suites. */
+static void get_echo(struct conn *c, const struct http_head *head)
+{
+    struct ws_handshake hs;
+    if (!c->worker->config->node.echo) {
+        refuse(c, 404, NULL);
+        return;
+    }
+    if (check_upgrade(c, head, &hs) != 0)
+        return;
+    struct buf out = {0};
+    ws_handshake_respond(&out, &hs, NULL);
+    c->is_echo = true;
+    c->window_bits = hs.window_bits;
+    conn_upgrade(c, buf_slice(&out), hs.deflate, NULL);
+    buf_fini(&out);
+}
+
+/* --- connection callbacks --------------------------------------------------------------------- */
+
+static const struct {
+    const char *path;
+    void (*get)(struct conn *c, const struct http_head *head);
+} routes[] = {
+    {"/", get_page},         {"/ws", get_ws},     {"/healthz", get_healthz},
+    {"/readyz", get_readyz}, {"/echo", get_echo},
+};
+
+static void on_request(struct conn *c, const struct http_head *head)
+{
+    size_t i = 0;
+    while (i < sizeof routes / sizeof *routes && !slice_is(head->path, routes[i].path))
+        i++;
+    if (i == sizeof routes / sizeof *routes)
+        refuse(c, 404, NULL);
+    else if (!slice_is(head->method, "GET") && !is_head_request(head))
+        refuse(c, 405, NULL);
+    else
+        routes[i].get(c, head);
+}
+
+static void on_bad_request(struct conn *c, int status)
+{
+    refuse(c, status, NULL);
+}
+
+static void echo_message(struct conn *c, enum ws_opcode opcode, struct slice payload)
+{
+    struct compressor *comp = &c->worker->compressor;
+    buf_clear(&comp->scratch);
+    bool is_deflated = c->deflate && payload.len >= comp->min_bytes &&
+                       payload.len <= 1u << c->window_bits &&
+                       ws_deflater_run(comp->deflater, payload.ptr, payload.len, &comp->scratch);
+    struct slice body = is_deflated ? buf_slice(&comp->scratch) : payload;
+    conn_queue(c, frame_new(opcode, is_deflated, body, (struct slice){0}, (uint32_t)payload.len));
+}
+
+static void on_message(struct conn *c, enum ws_opcode opcode, struct slice payload)
+{
+    if (c->is_echo)
+        echo_message(c, opcode, payload);
+    else
+        session_on_message(c->upper, opcode, payload);
+}
+
+static void on_timer(struct conn *c)
+{
+    if (c->upper != NULL)
+        session_on_timer(c->upper);
+}
+
+static void on_blocked(struct conn *c)
+{
+    if (c->upper != NULL)
+        session_on_blocked(c->upper);
+}
+
+static void on_drained(struct conn *c)
+{
+    if (c->upper != NULL)
+        session_on_drained(c->upper);
+}
+
+static void on_closed(struct conn *c)
+{
+    if (c->upper != NULL)
+        session_free(c->upper);
+}
+
+const struct conn_ops client_ops = {
+    .on_request = on_request,
+    .on_bad_request = on_bad_request,
+    .on_message = on_message,
+    .on_timer = on_timer,
+    .on_blocked = on_blocked,
+    .on_drained = on_drained,
+    .on_closed = on_closed,
+};

@@ -1,0 +1,140 @@
+/*
+ * ops_http.c - routes of the operator's listener, on evhttp.
+ */
+#include "surface/ops_http.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "runtime/listener.h"
+#include "surface/client_http.h"
+
+#include <event2/buffer.h>
+#include <event2/event.h>
+#include <event2/http.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define HEAD_BYTES_MAX 16384
+#define BODY_BYTES_MAX 1048576
+#define TIMEOUT_S      10 /* of silence on a connection */
+
+struct ops_http {
+    struct ops_http_setup setup;
+    struct evhttp *http;
+    char address[64];
+};
+
+static void reply(struct evhttp_request *request, int status, const char *type,
+                  const struct buf *body)
+{
+    struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
+    evhttp_add_header(headers, "Content-Type", type);
+    evhttp_add_header(headers, "Cache-Control", "no-store");
+    evbuffer_add(evhttp_request_get_output_buffer(request), body->data, body->len);
+    evhttp_send_reply(request, status, NULL, NULL);
+}
+
+static void get_healthz(struct ops_http *o, struct evhttp_request *request)
+{
+    (void)o;
+    struct buf body = {0};
+    buf_append_str(&body, "{\"status\":\"ok\"}\n");
+    reply(request, 200, "application/json", &body);
+    buf_fini(&body);
+}
+
+static void get_readyz(struct ops_http *o, struct evhttp_request *request)
+{
+    struct buf body = {0};
+    int status = client_http_readiness(bus_readiness(o->setup.bus), &body);
+    reply(request, status, "application/json", &body);
+    buf_fini(&body);
+}
+
+static void get_metrics(struct ops_http *o, struct evhttp_request *request)
+{
+    struct buf body = {0};
+    metrics_expose(&body, o->setup.metrics, o->setup.metrics_count, o->setup.config->node.id);
+    reply(request, 200, "text/plain; version=0.0.4; charset=utf-8", &body);
+    buf_fini(&body);
+}
+
+static const struct {
+    const char *path;
+    void (*get)(struct ops_http *o, struct evhttp_request *request);
+} routes[] = {
+    {"/healthz", get_healthz},
+    {"/readyz", get_readyz},
+    {"/metrics", get_metrics},
+};
+
+static void refuse(struct evhttp_request *request, int status, const char *name)
+{
+    struct buf body = {0};
+    buf_printf(&body, "{\"code\":%d,\"name\":\"%s\"}\n", status, name);
+    reply(request, status, "application/json", &body);
+    buf_fini(&body);
+}
+
+static void on_request(struct evhttp_request *request, void *arg)
+{
+    struct ops_http *o = arg;
+    const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(request);
+    const char *path = uri != NULL ? evhttp_uri_get_path(uri) : NULL;
+    enum evhttp_cmd_type method = evhttp_request_get_command(request);
+    size_t i = 0;
+    while (i < sizeof routes / sizeof *routes &&
+           (path == NULL || strcmp(path, routes[i].path) != 0))
+        i++;
+    if (i == sizeof routes / sizeof *routes)
+        refuse(request, 404, "not_found");
+    else if (method != EVHTTP_REQ_GET && method != EVHTTP_REQ_HEAD)
+        refuse(request, 405, "method_not_allowed");
+    else
+        routes[i].get(o, request);
+}
+
+struct ops_http *ops_http_new(const struct ops_http_setup *setup, const char *address,
+                              struct buf *error)
+{
+    struct ops_http *o = mem_zalloc(sizeof *o);
+    o->setup = *setup;
+    int fd = listener_bind(address, o->address, error);
+    if (fd < 0) {
+        free(o);
+        return NULL;
+    }
+    o->http = evhttp_new(loop_base(setup->loop));
+    if (o->http == NULL || evhttp_accept_socket(o->http, fd) != 0) {
+        buf_printf(error, "cannot serve HTTP on %s", address);
+        close(fd);
+        if (o->http != NULL)
+            evhttp_free(o->http);
+        free(o);
+        return NULL;
+    }
+    evhttp_set_max_headers_size(o->http, HEAD_BYTES_MAX);
+    evhttp_set_max_body_size(o->http, BODY_BYTES_MAX);
+    evhttp_set_timeout(o->http, TIMEOUT_S);
+    evhttp_set_allowed_methods(o->http, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD | EVHTTP_REQ_POST |
+                                            EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE);
+    evhttp_set_gencb(o->http, on_request, o);
+    return o;
+}
+
+void ops_http_set_bus(struct ops_http *o, struct bus *bus)
+{
+    o->setup.bus = bus;
+}
+
+void ops_http_free(struct ops_http *o)
+{
+    evhttp_free(o->http);
+    free(o);
+}
+
+const char *ops_http_address(const struct ops_http *o)
+{
+    return o->address;
+}
