@@ -34,6 +34,8 @@ LIB_SRC  := $(sort $(foreach l,$(LAYERS),$(wildcard src/$(l)/*.c)))
 APP_SRC  := $(sort $(wildcard src/app/*.c))
 CTL_SRC  := $(sort $(wildcard src/ctl/*.c))
 UNIT_SRC := $(sort $(wildcard tests/unit/*.c))
+# The parts of tickcastctl without I/O; the unit tests link them beside the library.
+CTL_PURE := $(addprefix src/ctl/,json_scan.c line_reader.c market.c tape.c ws_upgrade.c ws_url.c)
 FUZZERS  := $(sort $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c)))
 
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
@@ -73,7 +75,7 @@ $(BUILD)/gen/unit_suites.h: $(UNIT_SRC) Makefile
 	  for s in $(SUITES); do echo "    &suite_$$s,"; done; echo '    NULL};'; } > $@
 $(BUILD)/obj/tests/unit/main.o: $(BUILD)/gen/unit_suites.h
 
-$(BUILD)/unit: $(call obj,$(UNIT_SRC)) $(LIB)
+$(BUILD)/unit: $(call obj,$(UNIT_SRC) $(CTL_PURE)) $(LIB)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) $(shell pkg-config --libs cunit)
 
 unit: $(BUILD)/unit

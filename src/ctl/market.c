@@ -114,11 +114,12 @@ void market_free(struct market *m)
     free(m);
 }
 
-/* The smaller of two draws: the first symbols are the busy ones, the last still have their turn. */
+/* Half of the time anyone, half of the time the smaller of two draws: the first symbols are the
+ * busy ones, and the last still have their turn. */
 static struct symbol *pick(struct market *m)
 {
     uint64_t a = rng_below(&m->rng, m->config.symbols);
-    uint64_t b = rng_below(&m->rng, m->config.symbols);
+    uint64_t b = rng_below(&m->rng, 2 * m->config.symbols);
     return &m->symbols[a < b ? a : b];
 }
 

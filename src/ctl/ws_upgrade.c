@@ -82,7 +82,7 @@ static struct slice find_field(struct slice head, const char *name)
         if (http_name_is(key, name))
             return trim(line);
     }
-    return (struct slice){0};
+    return slice_of(NULL, 0);
 }
 
 static bool has_token(struct slice list, const char *token)
@@ -126,10 +126,12 @@ static enum ws_upgrade_result judge_fields(struct ws_upgrade *up, struct slice h
     if (!http_name_is(find_field(head, "Upgrade"), "websocket") ||
         !has_token(find_field(head, "Connection"), "Upgrade"))
         return bad(up, "is no upgrade to WebSocket");
-    if (!slice_is(find_field(head, "Sec-WebSocket-Accept"), accept))
+    struct slice given = find_field(head, "Sec-WebSocket-Accept");
+    if (given.ptr == NULL || !slice_is(given, accept))
         return bad(up, "does not belong to our key");
     struct slice subprotocol = find_field(head, "Sec-WebSocket-Protocol");
-    if (!slice_is(subprotocol, up->subprotocol != NULL ? up->subprotocol : ""))
+    const char *wanted = up->subprotocol != NULL ? up->subprotocol : "";
+    if (subprotocol.ptr != NULL ? !slice_is(subprotocol, wanted) : *wanted != '\0')
         return bad(up, "has another subprotocol than we asked for");
     struct slice extension = find_field(head, "Sec-WebSocket-Extensions");
     if (extension.ptr != NULL && !judge_extension(up, extension))
