@@ -109,9 +109,9 @@ bench: all
 	$(MAKE) $(BUILD)/bare_loop
 	BUILD=$(abspath $(BUILD)) $(PYTHON) tests/bench/run.py $(BENCH_ARGS)
 
-$(BUILD)/bare_loop: tests/bench/bare_loop.c
+$(BUILD)/bare_loop: tests/bench/bare_loop.c $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -pie -o $@ $<
+	$(CC) $(ALL_CFLAGS) -pie -o $@ $^
 
 # --- installation ------------------------------------------------------------------------------
 

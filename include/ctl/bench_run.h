@@ -1,0 +1,178 @@
+/*
+ * bench_run.h - the parts of one benchmark run, and what they share.
+ *
+ * Two threads. The main thread owns the clients and everything it counts; the publisher thread owns
+ * its Redis connection and its own counts, which others read after it was joined. Between the two
+ * there are only the atomics of struct bench_shared.
+ */
+#ifndef TICKCAST_CTL_BENCH_RUN_H
+#define TICKCAST_CTL_BENCH_RUN_H
+
+#include "base/buf.h"
+#include "ctl/options.h"
+#include "ctl/target.h"
+#include "protocol/redis_url.h"
+#include "protocol/ws_deflate.h"
+
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define BENCH_SEED 1 /* every run draws the same channels and fillers */
+
+enum bench_mode {
+    BENCH_LOAD,  /* connect, subscribe, publish, count */
+    BENCH_IDLE,  /* connect, subscribe, settle, report memory */
+    BENCH_STORM, /* connect and subscribe as fast as the node takes them */
+};
+
+struct bench_options {
+    enum bench_mode mode;
+    struct ctl_target target;
+    struct redis_url redis;
+    struct sockaddr_in node;
+    char host[128]; /* for the Host header */
+    char path[256];
+    const char *space; /* namespace of the channels */
+    int64_t clients;
+    int64_t stalled;   /* of these, so many never read */
+    int64_t channels;  /* per client */
+    int64_t of;        /* channels in all */
+    int64_t size;      /* payload bytes */
+    int64_t window;    /* closed loop: publications in flight to the slowest client */
+    int64_t in_flight; /* connections being opened at a time */
+    int64_t inflate;   /* clients whose compressed frames are looked into */
+    int64_t sample;    /* every how manieth number gives a latency */
+    int64_t addresses; /* source addresses, from 127.0.0.2 */
+    int64_t pid;       /* the node's; 0: not measured */
+    double rate;       /* publications per second; 0: closed loop */
+    double seconds;
+    double settle_s;
+    bool raw;
+    bool compress;
+    bool publish;
+    bool json; /* print JSON */
+};
+
+/* Latencies in ns: 64 buckets per octave, so a value is known to 1.6 %. */
+#define HISTOGRAM_BUCKETS (64 * 64)
+struct histogram {
+    uint64_t counts[HISTOGRAM_BUCKETS];
+    uint64_t total;
+    uint64_t max_ns;
+};
+
+void histogram_add(struct histogram *h, uint64_t ns);
+uint64_t histogram_quantile_ns(const struct histogram *h, double q);
+
+/* What a process has used, as the kernel counts it. */
+struct node_usage {
+    double cpu_s;
+    uint64_t resident_bytes;
+};
+
+/* Zeroes when pid is 0 or gone. Walks the page tables: exact, and takes about a millisecond. */
+struct node_usage node_usage_read(int64_t pid);
+double node_cpu_read_s(int64_t pid); /* the processor time alone: cheap */
+
+enum client_state { CLIENT_NEW, CLIENT_CONNECTING, CLIENT_HEAD, CLIENT_OPEN, CLIENT_CLOSED };
+
+struct bench_client {
+    int fd;
+    uint8_t state; /* enum client_state */
+    bool subscribed;
+    bool inspected; /* every item is checked; else its frames are counted */
+    bool stalled;
+    uint16_t close_code;
+    uint32_t tail_len; /* bytes of an unfinished frame, kept between two reads */
+    uint32_t tail_cap;
+    char *tail;
+    uint64_t frames;
+};
+
+/* One channel of one client. */
+struct bench_slot {
+    uint32_t channel; /* index + 1; 0: empty */
+    uint32_t number;  /* of the last item */
+};
+
+/* The only things both threads touch. Relaxed order suffices for all: each is a number of its own
+ * and no other memory is published by it (the counts are read after pthread_join). */
+struct bench_shared {
+    atomic_uint_fast64_t slowest; /* publications that the slowest client has, about */
+    atomic_bool live;             /* warm-up is over, the first publication follows */
+    atomic_bool finished;         /* the publisher has sent its last */
+    atomic_bool stop;             /* the publisher should give up */
+};
+
+struct bench_publisher {
+    pthread_t thread;
+    int fd;
+    uint32_t *published; /* per channel */
+    uint64_t total;
+    uint64_t replies;
+    uint64_t first_ns;
+    uint64_t last_ns;
+    double cpu_s; /* the node's, right before the first publication */
+    struct buf out;
+    char error[160]; /* "" when all went well */
+};
+
+struct bench {
+    struct bench_options options;
+    struct bench_shared shared;
+    struct bench_publisher publisher;
+
+    /* Everything below belongs to the main thread. */
+    int epoll;
+    struct bench_client *clients;
+    uint64_t *delivered; /* items per client, beside each other: the slowest is looked up often */
+    struct bench_slot *slots; /* slot_count per client */
+    uint32_t slot_count;      /* a power of two, at least twice the channels */
+    unsigned started, opening, open, subscribed, closed, compressed;
+    struct buf input; /* what one recv fills; shared by all clients */
+    struct ws_inflater *inflater;
+    struct buf inflated;
+    uint32_t frame_head; /* first four bytes of a raw frame of the expected size */
+    bool counting;
+
+    uint64_t deliveries, frames, bytes, lost, out_of_order, foreign;
+    uint64_t last_ns; /* of the last delivery */
+    struct histogram latency;
+
+    uint64_t connect_ns;
+    double connect_cpu_s;
+    struct node_usage before, idle, end;
+    double cpu_s; /* the node's, from the first publication to the last delivery */
+    double seconds;
+    uint64_t expected;
+    bool estimated;
+    char error[160];
+};
+
+/* bench_options.c. CTL_CONTINUE; else the exit status, with the reason on standard error. */
+int bench_options_parse(int argc, char **argv, struct bench_options *o);
+
+/* bench_client.c: connections. */
+bool bench_clients_init(struct bench *b);
+void bench_clients_fini(struct bench *b);
+void bench_clients_open(struct bench *b);         /* starts as many connects as may be in flight */
+void bench_turn(struct bench *b, int timeout_ms); /* one epoll_wait and what it brings */
+void bench_client_close(struct bench *b, struct bench_client *c);
+uint64_t bench_slowest(const struct bench *b);
+
+/* bench_reader.c: what a client receives. False when it breaks the WebSocket protocol. */
+bool bench_reader_walk(struct bench *b, struct bench_client *c, const char *ptr, size_t len,
+                       size_t *used);
+
+/* bench_publisher.c */
+bool bench_publisher_start(struct bench *b);
+void bench_publisher_join(struct bench *b);
+
+/* bench_report.c */
+void bench_report(const struct bench *b);
+
+#endif

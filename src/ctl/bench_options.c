@@ -1,0 +1,140 @@
+/*
+ * bench_options.c - the command line of `tickcastctl bench`.
+ */
+#include "ctl/bench_payload.h"
+#include "ctl/bench_run.h"
+
+#include <netdb.h>
+
+/* A channel's name in the URL costs up to 15 bytes; a node takes 16 KiB of request head. */
+#define CHANNELS_PER_CLIENT_MAX 1000
+
+/* Values that are worked on before they land in the options. */
+struct texts {
+    const char *url;
+    const char *publisher;
+    bool idle;
+    bool storm;
+};
+
+/* ws://host[:port][/path] */
+static int set_url(struct bench_options *o, const char *url)
+{
+    static const char shape[] = "--url: ws://host[:port][/path] and not too long";
+    if (strncmp(url, "ws://", 5) != 0)
+        return ctl_misuse("%s", shape);
+    const char *host = url + 5;
+    size_t host_len = strcspn(host, "/?");
+    if (host_len == 0 || host_len >= sizeof o->host || strlen(host + host_len) >= sizeof o->path)
+        return ctl_misuse("%s", shape);
+    memcpy(o->host, host, host_len);
+    o->host[host_len] = '\0';
+    snprintf(o->path, sizeof o->path, "%s", host[host_len] == '/' ? host + host_len : "/ws");
+
+    char name[sizeof o->host];
+    memcpy(name, o->host, host_len + 1);
+    char *colon = strrchr(name, ':');
+    if (colon != NULL)
+        *colon++ = '\0';
+    struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM};
+    struct addrinfo *found;
+    int error = getaddrinfo(name, colon != NULL ? colon : "80", &hints, &found);
+    if (error != 0)
+        return ctl_misuse("--url: %s: %s", o->host, gai_strerror(error));
+    memcpy(&o->node, found->ai_addr, sizeof o->node);
+    freeaddrinfo(found);
+    return CTL_CONTINUE;
+}
+
+static int check(struct bench_options *o, const struct texts *texts)
+{
+    if (strcmp(texts->publisher, "thread") != 0 && strcmp(texts->publisher, "none") != 0)
+        return ctl_misuse("--publisher: thread or none");
+    if (o->channels > o->of)
+        return ctl_misuse("--channels: more than --of");
+    if (o->stalled >= o->clients)
+        return ctl_misuse("--stalled: leaves nobody who reads");
+    if (o->compress && o->stalled > 0)
+        return ctl_misuse("--stalled does not go with --compress");
+    if (o->compress && o->inflate == 0 && o->rate == 0)
+        return ctl_misuse("--inflate 0 needs a --rate: nobody is looked at");
+    if (texts->idle && texts->storm)
+        return ctl_misuse("--idle and --storm are two runs");
+    o->publish = strcmp(texts->publisher, "thread") == 0;
+    o->mode = texts->idle ? BENCH_IDLE : texts->storm ? BENCH_STORM : BENCH_LOAD;
+    return set_url(o, texts->url);
+}
+
+static int parse_table(int argc, char **argv, struct bench_options *o, struct texts *t)
+{
+    /* clang-format off */
+    const struct ctl_option table[] = {
+        {"--url", CTL_TEXT, &t->url, "URL", "the node (default ws://127.0.0.1:8080/ws)", 0, 0},
+        CTL_TARGET_ROWS(&o->target),
+        {"--clients", CTL_INT, &o->clients, "N", "connections (1000)", 1, 1000000},
+        {"--channels", CTL_INT, &o->channels, "M", "channels of each client, drawn at random (1)",
+         1, CHANNELS_PER_CLIENT_MAX},
+        {"--of", CTL_INT, &o->of, "K", "channels in all (1)", 1, PAYLOAD_CHANNELS},
+        {"--size", CTL_INT, &o->size, "BYTES", "of a publication (256)", PAYLOAD_MIN_BYTES,
+         PAYLOAD_MAX_BYTES},
+        {"--rate", CTL_REAL, &o->rate, "R",
+         "publications/s over all channels; 0: as fast as the slowest client keeps up (200)", 0,
+         10000000},
+        {"--window", CTL_INT, &o->window, "W",
+         "with --rate 0: publications in flight to the slowest client (256)", 1, 1000000},
+        {"--seconds", CTL_REAL, &o->seconds, "S", "how long to publish (5)", 0, 86400},
+        {"--settle", CTL_REAL, &o->settle_s, "S", "quiet time after connecting (1)", 0, 86400},
+        {"--raw", CTL_FLAG, &o->raw, NULL, "format=raw", 0, 0},
+        {"--compress", CTL_FLAG, &o->compress, NULL, "offer permessage-deflate", 0, 0},
+        {"--inflate", CTL_INT, &o->inflate, "N",
+         "compressed clients whose items are checked; of the others frames are counted (16)", 0,
+         1000000},
+        {"--sample", CTL_INT, &o->sample, "N", "every N-th number of a channel is timed (16)", 1,
+         1000000},
+        {"--stalled", CTL_INT, &o->stalled, "N", "clients that never read (0)", 0, 1000000},
+        {"--in-flight", CTL_INT, &o->in_flight, "N", "connects at a time (256)", 1, 10000},
+        {"--addresses", CTL_INT, &o->addresses, "N", "source addresses, 127.0.0.2 and on (16)", 1,
+         200},
+        {"--namespace", CTL_TEXT, &o->space, "NAME", "of the channels (quote)", 0, 0},
+        {"--pid", CTL_INT, &o->pid, "PID", "the node's process, for its CPU and memory", 1,
+         INT32_MAX},
+        {"--publisher", CTL_TEXT, &t->publisher, "WHO",
+         "thread, or none: somebody else sends, until all connections are closed", 0, 0},
+        {"--idle", CTL_FLAG, &t->idle, NULL, "connect, settle, report memory, end", 0, 0},
+        {"--storm", CTL_FLAG, &t->storm, NULL, "connect, report upgrades per CPU second, end", 0, 0},
+        {"--json", CTL_FLAG, &o->json, NULL, "print one JSON object", 0, 0},
+        {NULL, CTL_FLAG, NULL, NULL, NULL, 0, 0},
+    };
+    /* clang-format on */
+    const struct ctl_usage usage = {
+        .synopsis = "",
+        .about =
+            "Opens N connections, publishes through Redis, and counts what arrives: deliveries,"
+            "\nlosses, order, latency, and the node's CPU and memory.",
+        .options = table};
+    struct ctl_operands none;
+    return ctl_parse(&usage, argc, argv, &none);
+}
+
+int bench_options_parse(int argc, char **argv, struct bench_options *o)
+{
+    *o = (struct bench_options){.target = CTL_TARGET_DEFAULT,
+                                .space = "quote",
+                                .clients = 1000,
+                                .channels = 1,
+                                .of = 1,
+                                .size = 256,
+                                .window = 256,
+                                .in_flight = 256,
+                                .inflate = 16,
+                                .sample = 16,
+                                .addresses = 16,
+                                .rate = 200,
+                                .seconds = 5,
+                                .settle_s = 1};
+    struct texts texts = {.url = "ws://127.0.0.1:8080/ws", .publisher = "thread"};
+    int status = parse_table(argc, argv, o, &texts);
+    if (status == CTL_CONTINUE)
+        status = check(o, &texts);
+    return status == CTL_CONTINUE ? ctl_target_check(&o->target, &o->redis) : status;
+}
