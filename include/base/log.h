@@ -48,14 +48,15 @@ uint64_t log_dropped(void); /* lines dropped since the start */
 
 void log_write(enum log_level level, const char *event, const struct log_field *fields);
 
-#define log_at(level, event, ...)                                                               \
-    do {                                                                                        \
-        if (log_is_on(level))                                                                   \
-            log_write(level, event, (const struct log_field[]){__VA_ARGS__ __VA_OPT__(, ){0}}); \
+/* As log_info("event", LOG_STR("key", value), ...); fields are evaluated only if the line is. */
+#define log_at(level, event, ...)                                             \
+    do {                                                                      \
+        if (log_is_on(level))                                                 \
+            log_write(level, event, (const struct log_field[]){__VA_ARGS__}); \
     } while (0)
-#define log_debug(event, ...) log_at(LOG_DEBUG, event __VA_OPT__(, ) __VA_ARGS__)
-#define log_info(event, ...)  log_at(LOG_INFO, event __VA_OPT__(, ) __VA_ARGS__)
-#define log_warn(event, ...)  log_at(LOG_WARN, event __VA_OPT__(, ) __VA_ARGS__)
-#define log_error(event, ...) log_at(LOG_ERROR, event __VA_OPT__(, ) __VA_ARGS__)
+#define log_debug(...) log_at(LOG_DEBUG, __VA_ARGS__, {0})
+#define log_info(...)  log_at(LOG_INFO, __VA_ARGS__, {0})
+#define log_warn(...)  log_at(LOG_WARN, __VA_ARGS__, {0})
+#define log_error(...) log_at(LOG_ERROR, __VA_ARGS__, {0})
 
 #endif
