@@ -163,7 +163,7 @@ static bool read_head(struct ws_client *c, uint64_t deadline_ms, size_t *bytes)
         if (result == FILL_TIMEOUT)
             return fail(c, "no answer to the upgrade");
         if (result == FILL_FAILED)
-            return c->len == 0 ? false : fail(c, "the answer to the upgrade is cut short");
+            return fail(c, "the connection ended before the answer to the upgrade");
     }
 }
 

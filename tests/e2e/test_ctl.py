@@ -1,0 +1,725 @@
+"""tickcastctl against a Redis of its own; nodes and servers are played by the tests themselves."""
+
+import asyncio
+import contextlib
+import http
+import json
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+import websockets
+
+from world import SLOWER, WAIT, RedisClient, eventually
+
+
+class Listener:
+    """Someone subscribed in Redis, who keeps what he hears."""
+
+    def __init__(self, redis, *channels, pattern=False):
+        self.client = RedisClient(redis.port)
+        command = "PSUBSCRIBE" if pattern else "SUBSCRIBE"
+        self.skip = 2 if pattern else 1
+        for channel in channels:
+            self.client(command, channel)
+
+    def read(self, count):
+        """[(channel, payload)], as bytes, with the prefix."""
+        return [tuple(self.client._reply()[self.skip:]) for _ in range(count)]
+
+    def close(self):
+        self.client.close()
+
+
+@pytest.fixture
+def hear(redis):
+    opened = []
+
+    def make(*channels, **options):
+        opened.append(Listener(redis, *channels, **options))
+        return opened[-1]
+
+    yield make
+    for one in opened:
+        one.close()
+
+
+def run(ctl, redis, *args, check=False, **options):
+    return ctl("--redis", redis.url, *args, check=check, **options)
+
+
+# --- pub ---------------------------------------------------------------------------------------
+
+
+def test_pub_says_how_many_nodes_heard(redis, ctl, hear):
+    listeners = [hear("tc:quote:A"), hear("tc:quote:A")]
+    payload = '{"price":"190.010", "é": 1.50}'
+    done = run(ctl, redis, "pub", "quote:A", payload)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "receivers=2\n", "")
+    for listener in listeners:
+        assert listener.read(1) == [(b"tc:quote:A", payload.encode())]
+    assert run(ctl, redis, "pub", "quote:B", "1").stdout == "receivers=0\n"
+
+
+def test_pub_over_a_unix_socket_with_another_prefix(redis, ctl, hear):
+    listener = hear("x:y:quote:A")
+    done = ctl("pub", "--redis", f"unix://{redis.path}", "--prefix=x:y:", "quote:A", "-5")
+    assert done.stdout == "receivers=1\n"
+    assert listener.read(1) == [(b"x:y:quote:A", b"-5")]
+
+
+def test_pub_signs_in(world, ctl):
+    redis = world.redis(password="p w")
+    url = f"redis://:p%20w@127.0.0.1:{redis.port}/3"
+    assert ctl("pub", "--redis", url, "a:b", "1").stdout == "receivers=0\n"
+    done = ctl("pub", "--redis", f"redis://127.0.0.1:{redis.port}", "a:b", "1", check=False)
+    assert done.returncode == 1 and "NOAUTH" in done.stderr
+    done = ctl("pub", "--redis", f"redis://:no@127.0.0.1:{redis.port}", "a:b", "1", check=False)
+    assert done.returncode == 1 and "WRONGPASS" in done.stderr
+
+
+def test_pub_publishes_lines_of_standard_input(redis, ctl, hear, tmp_path):
+    listener = hear("tc:a:b")
+    lines = tmp_path / "lines"
+    lines.write_text('{"n":1}\n[2]\n"3"')
+    process = ctl.start("--redis", redis.url, "pub", "a:b", "-", stdin=lines.open())
+    out, err = process.communicate(timeout=WAIT)
+    assert (process.returncode, out, err) == (0, b"receivers=1\n" * 3, b"")
+    assert [p for _, p in listener.read(3)] == [b'{"n":1}', b"[2]", b'"3"']
+    lines.write_text("1\n{bad\n2\n")
+    process = ctl.start("--redis", redis.url, "pub", "a:b", "-", stdin=lines.open())
+    out, err = process.communicate(timeout=WAIT)
+    assert (process.returncode, out) == (1, b"receivers=1\n")
+    assert b"line 2 is not one JSON value" in err
+
+
+def test_pub_text(redis, ctl, hear):
+    listener = hear("tc:chat:a")
+    assert run(ctl, redis, "pub", "chat:a", "hello").returncode == 2
+    assert run(ctl, redis, "pub", "--text", "chat:a", "hello").stdout == "receivers=1\n"
+    assert listener.read(1) == [(b"tc:chat:a", b"hello")]
+
+
+# --- command lines -----------------------------------------------------------------------------
+
+MISUSE = [
+    ([], "usage:"),
+    (["nope"], "no command 'nope'"),
+    (["--redis"], "usage:"),
+    (["pub"], "too few arguments"),
+    (["pub", "a:b", "1", "2"], "too many arguments"),
+    (["pub", "ab", "1"], "is no channel"),
+    (["pub", "a:", "1"], "is no channel"),
+    (["pub", "a:b c", "1"], "is no channel"),
+    (["pub", "a:" + "b" * 127, "1"], "is no channel"),
+    (["pub", "a:b", "{"], "not one JSON value"),
+    (["pub", "a:b", "1 2"], "not one JSON value"),
+    (["pub", "a:b", ""], "not one JSON value"),
+    (["pub", "--nope", "a:b", "1"], "no option '--nope'"),
+    (["pub", "--text=1", "a:b", "1"], "takes no value"),
+    (["pub", "a:b", "1", "--prefix"], "needs a value"),
+    (["pub", "a:b", "1", "--prefix", "a b"], "--prefix"),
+    (["pub", "a:b", "1", "--ops", "http://127.0.0.1:9180"], "--ops is not built yet"),
+    (["admin", "{}", "--ops", "http://127.0.0.1:9180"], "--ops is not built yet"),
+    (["pub", "a:b", "1", "--redis", "http://h"], "--redis"),
+    (["pub", "a:b", "1", "--redis", "redis://h:0"], "--redis"),
+    (["sub", "ws://h:1/ws"], "too few arguments"),
+    (["sub", "http://h", "a:b"], "it is not ws://"),
+    (["sub", "wss://h", "a:b"], "not built yet"),
+    (["sub", "ws://h:70000", "a:b"], "it is not ws://"),
+    (["sub", "--count", "0", "ws://h", "a:b"], "whole number from 1"),
+    (["sub", "--mode", "best", "ws://h", "a:b"], "latest or all"),
+    (["sub", "--raw", "--mode", "all", "ws://h", "a:b"], "--raw has no commands"),
+    (["sub", "--raw", "ws://h", "a,b:c"], "is no channel"),
+    (["admin"], "too few arguments"),
+    (["admin", "[]"], "not a JSON object"),
+    (["admin", "{"], "not a JSON object"),
+    (["admin", '{"id":{}}'], "admin: id"),
+    (["admin", '{"id":""}'], "admin: id"),
+    (["admin", '{"id":"' + "x" * 65 + '"}'], "admin: id"),
+    (["admin", "--timeout", "61", "{}"], "from 0 to 60"),
+    (["drain"], "too few arguments"),
+    (["drain", ""], "a node's id"),
+    (["drain", "--seconds", "-1", "n1"], "whole number from 0"),
+    (["nodes", "x"], "too many arguments"),
+    (["sim", "x"], "too many arguments"),
+    (["sim", "--rate", "fast"], "no number"),
+    (["sim", "--rate", "1e3"], "no number"),
+    (["sim", "--rate", "-1"], "no number"),
+    (["sim", "--rate", "."], "no number"),
+    (["sim", "--symbols", "0"], "whole number from 1 to 100000"),
+    (["sim", "--symbols", "10x"], "whole number"),
+    (["sim", "--seed", "99999999999999999999"], "whole number"),
+    (["sim", "--trades", "101"], "from 0 to 100"),
+    (["sim", "--namespace", "a b"], "cannot be a namespace"),
+    (["sim", "--trade-namespace", ""], "cannot be a namespace"),
+    (["replay"], "too few arguments"),
+    (["replay", "--speed", "x", "f"], "no number"),
+]
+
+
+@pytest.mark.parametrize("args,message", MISUSE, ids=lambda v: " ".join(v)[:40] if v else "none")
+def test_misuse_exits_2_and_says_why(ctl, args, message):
+    done = ctl(*args, check=False)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("command", ["pub", "sub", "nodes", "admin", "drain", "sim", "replay"])
+def test_help_and_version(ctl, command):
+    assert ctl("--version").stdout.startswith("tickcastctl 0.")
+    assert f"\n  {command} " in ctl("--help").stdout
+    done = ctl(command, "--help")
+    assert done.stdout.startswith(f"usage: tickcastctl {command}") and "--redis URL" in done.stdout
+
+
+@pytest.mark.parametrize("args", [["pub", "a:b", "1"], ["nodes"], ["admin", "{}"], ["sim"],
+                                  ["drain", "n1"], ["replay", "/dev/null"]])
+def test_no_redis_is_a_failure(ctl, args):
+    done = ctl("--redis", "redis://127.0.0.1:1", *args, check=False)
+    assert done.returncode == 1 and "redis at 127.0.0.1:1: Connection refused" in done.stderr
+
+
+def test_a_closed_pipe_is_a_failure(redis, ctl):
+    with open("/dev/full", "w", encoding="ascii") as full:
+        process = ctl.start("--redis", redis.url, "pub", "a:b", "1", stdout=full)
+        _, err = process.communicate(timeout=WAIT)
+    assert process.returncode == 1 and b"standard output" in err
+
+
+# --- admin -------------------------------------------------------------------------------------
+
+
+class FakeNode(threading.Thread):
+    """Answers one admin command as a node would."""
+
+    def __init__(self, redis, name, answer):
+        super().__init__(daemon=True)
+        self.name, self.answer = name, answer
+        self.listener = Listener(redis, "tc:admin")
+        self.redis = RedisClient(redis.port)
+        self.heard = None
+        self.start()
+
+    def run(self):
+        with contextlib.suppress(OSError, ConnectionError):
+            [(_, payload)] = self.listener.read(1)
+            self.heard = payload.decode()
+            command = json.loads(payload)
+            answer = self.answer(self.name, command)
+            if answer is not None:
+                self.redis("RPUSH", f"tc:admin:reply:{command['id']}", json.dumps(answer))
+
+    def close(self):
+        self.join(WAIT)
+        self.listener.close()
+        self.redis.close()
+
+
+@pytest.fixture
+def fake_nodes(redis):
+    made = []
+
+    def make(count, answer):
+        made.extend(FakeNode(redis, f"n{i + 1}", answer) for i in range(count))
+        return made
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def says(ok):
+    return lambda node, command: {"node": node, "cmd": command["cmd"], "ok": ok}
+
+
+def test_admin_collects_all_replies(redis, ctl, fake_nodes):
+    nodes = fake_nodes(3, says(True))
+    done = run(ctl, redis, "admin", '{ "cmd":"notice","data":{"n":1.10}}')
+    assert (done.returncode, done.stderr) == (0, "")
+    replies = [json.loads(line) for line in done.stdout.splitlines()]
+    assert sorted(r["node"] for r in replies) == ["n1", "n2", "n3"]
+    heard = nodes[0].heard
+    assert heard.endswith('"cmd":"notice","data":{"n":1.10}}'), "the command's bytes are kept"
+    assert len(json.loads(heard)["id"]) == 16
+
+
+@pytest.mark.parametrize("own", ["7", '"op-7"'])
+def test_admin_keeps_an_id(redis, ctl, fake_nodes, own):
+    nodes = fake_nodes(1, says(True))
+    text = f'{{"cmd":"ping","id":{own}}}'
+    assert run(ctl, redis, "admin", text).returncode == 0
+    assert nodes[0].heard == text
+
+
+def test_admin_fails_when_a_node_refuses(redis, ctl, fake_nodes):
+    fake_nodes(2, lambda node, command: {"node": node, "ok": node == "n1"})
+    done = run(ctl, redis, "admin", '{"cmd":"ping"}')
+    assert done.returncode == 1 and len(done.stdout.splitlines()) == 2
+
+
+def test_admin_fails_when_a_reply_is_missing(redis, ctl, fake_nodes):
+    fake_nodes(2, lambda node, command: {"ok": True} if node == "n2" else None)
+    started = time.monotonic()
+    done = run(ctl, redis, "admin", "--timeout", "0.5", '{"cmd":"ping"}')
+    assert done.returncode == 1 and "1 of 2 nodes replied" in done.stderr
+    assert done.stdout == '{"ok": true}\n'
+    assert 0.45 < time.monotonic() - started < 0.5 + 2 * SLOWER
+
+
+def test_admin_to_one_node_wants_one_reply(redis, ctl, fake_nodes):
+    fake_nodes(3, lambda node, c: {"node": node, "ok": True} if node == c["node"] else None)
+    done = run(ctl, redis, "admin", '{"cmd":"ping","node":"n2"}')
+    assert done.returncode == 0 and done.stdout == '{"node": "n2", "ok": true}\n'
+
+
+def test_admin_without_nodes_fails_at_once(redis, ctl):
+    done = run(ctl, redis, "admin", '{"cmd":"ping"}')
+    assert done.returncode == 1 and "no node is listening" in done.stderr
+
+
+def test_drain_addresses_its_node(redis, ctl, fake_nodes):
+    nodes = fake_nodes(1, says(True))
+    assert run(ctl, redis, "drain", "--seconds", "9", 'n"1').returncode == 0
+    heard = json.loads(nodes[0].heard)
+    del heard["id"]
+    assert heard == {"cmd": "drain", "node": 'n"1', "seconds": 9}
+
+
+# --- nodes -------------------------------------------------------------------------------------
+
+
+def test_nodes_without_a_registry(redis, ctl):
+    done = run(ctl, redis, "nodes")
+    assert (done.returncode, done.stdout) == (1, "") and "no nodes registered" in done.stderr
+
+
+def test_nodes_prints_the_living(redis, ctl):
+    now = int(time.time() * 1000)
+    redis("ZADD", "tc:nodes", now + 60000, "n1", now + 60000, "n2", now - 1, "dead")
+    redis("HSET", "tc:node:n1", "id", "n1", "state", "ready", "address", "127.0.0.1:8080",
+          "clients", 12, "canary_ms", 3, "version", "\x1b[31m")
+    lines = run(ctl, redis, "nodes", check=True).stdout.splitlines()
+    assert len(lines) == 3
+    assert lines[0].split()[:3] == ["id", "state", "address"]
+    assert lines[1].split()[:3] == ["n1", "ready", "127.0.0.1:8080"]
+    assert "12" in lines[1].split() and "\x1b" not in lines[1]
+    assert lines[2].split()[:2] == ["n2", "-"], "its hash is gone already"
+
+
+# --- sim ---------------------------------------------------------------------------------------
+
+
+def test_sim_repeats_itself(redis, ctl, hear):
+    seen = []
+    for seed in (5, 5, 6):
+        listener = hear("tc:*", pattern=True)
+        run(ctl, redis, "sim", "--seed", seed, "--count", 300, "--rate", 0, "--no-ts", check=True)
+        seen.append(listener.read(300))
+    assert seen[0] == seen[1] != seen[2]
+    assert {c.split(b":")[1] for c, _ in seen[0]} == {b"quote", b"trade"}
+
+
+def test_sim_names_and_times(redis, ctl, hear):
+    listener = hear("tc:*", pattern=True)
+    before = int(time.time() * 1000)
+    run(ctl, redis, "sim", "--symbols", 3, "--count", 60, "--rate", 0, "--namespace", "q",
+        "--trade-namespace", "t", "--trades", 50, check=True)
+    heard = listener.read(60)
+    assert {c.split(b":")[1] for c, _ in heard} == {b"q", b"t"}
+    assert len({c.split(b":")[2] for c, _ in heard}) <= 3
+    volume = {}
+    for channel, payload in heard:
+        data = json.loads(payload)
+        assert before <= data["ts"] <= int(time.time() * 1000)
+        assert channel.decode().endswith(":" + data["symbol"])
+        if "volume" in data:
+            assert data["volume"] > volume.get(channel, 0)
+            volume[channel] = data["volume"]
+
+
+def summary(text):
+    line = [l for l in text.splitlines() if "published=" in l][-1]
+    return {k: float(v) for k, v in (f.split("=") for f in line.split() if "=" in f)}
+
+
+@pytest.mark.plain
+def test_sim_keeps_its_rate(redis, ctl):
+    done = run(ctl, redis, "sim", "--rate", 1500, "--count", 3000, check=True)
+    figures = summary(done.stderr)
+    assert figures["published"] == 3000 and figures["lost"] == 0
+    assert 1.99 <= figures["seconds"] < 2.2, "the last of 3000 is due after 2999/1500 s"
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("rate", ["0.01", "0", "500"])
+def test_sim_stops_cleanly(redis, ctl, hear, how, rate):
+    listener = hear("tc:*", pattern=True)
+    process = ctl.start("--redis", redis.url, "sim", "--rate", rate)
+    listener.read(1)
+    process.send_signal(how)
+    _, err = process.communicate(timeout=WAIT)
+    assert process.returncode == 0
+    assert summary(err.decode())["published"] >= 1
+
+
+def test_sim_survives_a_redis_restart(redis, ctl, hear):
+    listener = hear("tc:*", pattern=True)
+    process = ctl.start("--redis", redis.url, "sim", "--rate", 500)
+    listener.read(10)
+    redis.restart()
+    hear("tc:*", pattern=True).read(10)
+    process.terminate()
+    _, err = process.communicate(timeout=WAIT)
+    assert process.returncode == 0
+    assert b"redis lost: " in err and b"redis is back" in err
+
+
+def test_sim_stops_while_redis_is_gone(redis, ctl, hear):
+    listener = hear("tc:*", pattern=True)
+    process = ctl.start("--redis", redis.url, "sim", "--rate", 500)
+    listener.read(1)
+    redis.kill()
+    assert b"redis lost" in process.stderr.readline()
+    process.terminate()
+    _, err = process.communicate(timeout=WAIT)
+    assert process.returncode == 0 and b"published=" in err
+
+
+def test_sim_reports_refusals(world, ctl):
+    redis = world.redis()
+    redis("ACL", "SETUSER", "mute", "on", "nopass", "-@all", "+auth", "+select")
+    url = f"redis://mute:x@127.0.0.1:{redis.port}"
+    done = ctl("sim", "--redis", url, "--rate", 0, "--count", 5, check=False)
+    assert done.returncode == 1
+    assert "redis refuses: NOPERM" in done.stderr and "refused=5" in done.stderr
+
+
+# --- replay ------------------------------------------------------------------------------------
+
+RECORDED = [
+    b"wss://feed.example <-> 1600000000.5",
+    b'wss://feed.example <- 1600000000.6: {"type":"subscribe","product_id":"A-B"}',
+    b'1600000001.000000: {"type":"subscriptions"}',
+    b'1600000001.100000: {"product_id":"A-B", "price":"1.10"}',
+    b'1600000001.200000: {"type":"x","price":2.50,"product_id":"C-D"}',
+    b'1600000001.150000: {"product_id":"A-B","n":3}',
+    b"",
+    b'1600000001.600000: {"product_id":"A-B","n":"' + b"x" * 100000 + b'"}',
+]
+PUBLISHED = [(b"A-B", RECORDED[3]), (b"C-D", RECORDED[4]), (b"A-B", RECORDED[5]),
+             (b"A-B", RECORDED[7])]
+
+
+def frames(namespace):
+    return [(b"tc:" + namespace + b":" + product, line.split(b": ", 1)[1])
+            for product, line in PUBLISHED]
+
+
+@pytest.fixture
+def tape(tmp_path):
+    def make(lines):
+        path = tmp_path / "tape"
+        path.write_bytes(b"\n".join(lines))
+        return path
+
+    return make
+
+
+def test_replay_of_a_recording_byte_for_byte(redis, ctl, hear, tape):
+    listener = hear("tc:*", pattern=True)
+    done = run(ctl, redis, "replay", "--speed", 0, tape(RECORDED), check=True)
+    assert listener.read(4) == frames(b"quote")
+    figures = summary(done.stderr)
+    assert (figures["published"], figures["skipped"], figures["receivers"]) == (4, 4, 4)
+    run(ctl, redis, "replay", "--speed", 0, "--namespace", "book", tape(RECORDED), check=True)
+    assert listener.read(4) == frames(b"book")
+
+
+@pytest.mark.parametrize("speed,seconds", [("1", 0.5), ("2.5", 0.2)])
+def test_replay_keeps_the_recorded_pace(redis, ctl, hear, tape, speed, seconds):
+    listener = hear("tc:*", pattern=True)
+    process = ctl.start("--redis", redis.url, "replay", "--speed", speed, tape(RECORDED))
+    listener.read(1)
+    first = time.monotonic()
+    listener.read(3)
+    took = time.monotonic() - first
+    assert process.wait(WAIT) == 0
+    assert seconds - 0.05 < took < seconds + SLOWER
+
+
+def test_replay_of_a_tape(redis, ctl, hear, tape):
+    listener = hear("tc:*", pattern=True)
+    lines = [b'quote:A\t{"a":\t1.0}', b"no tab", b"bad channel\t1", b"trade:B\t[2]\r", b"# x"]
+    lines += [b"chat:c\t%d" % n for n in range(1000)]
+    done = run(ctl, redis, "replay", tape(lines), check=True)
+    want = [(b"tc:quote:A", b'{"a":\t1.0}'), (b"tc:trade:B", b"[2]\r")]
+    want += [(b"tc:chat:c", b"%d" % n) for n in range(1000)]
+    assert listener.read(1002) == want
+    assert summary(done.stderr)["skipped"] == 3
+
+
+def test_replay_paces_a_tape(redis, ctl, tape):
+    lines = [b"a:b\t1"] * 21
+    figures = summary(run(ctl, redis, "replay", "--rate", 50, tape(lines), check=True).stderr)
+    assert 0.4 <= figures["seconds"] < 0.4 + SLOWER
+
+
+def test_replay_reads_standard_input(redis, ctl, hear, tape):
+    listener = hear("tc:*", pattern=True)
+    process = ctl.start("--redis", redis.url, "replay", "-", stdin=tape([b"a:b\t1"]).open())
+    assert process.wait(WAIT) == 0
+    assert listener.read(1) == [(b"tc:a:b", b"1")]
+
+
+def test_replay_skips_a_line_past_the_bound(redis, ctl, hear, tape):
+    listener = hear("tc:*", pattern=True)
+    lines = [b"a:b\t1", b"a:b\t" + b"x" * (8 << 20), b"a:b\t3"]
+    done = run(ctl, redis, "replay", tape(lines), check=True)
+    assert [p for _, p in listener.read(2)] == [b"1", b"3"]
+    assert "1 lines over" in done.stderr and summary(done.stderr)["skipped"] == 1
+
+
+def test_replay_fails_clearly(redis, ctl, tape, tmp_path):
+    done = run(ctl, redis, "replay", tmp_path / "absent")
+    assert done.returncode == 1 and "No such file" in done.stderr
+    done = run(ctl, redis, "replay", tmp_path)
+    assert done.returncode == 1 and "Is a directory" in done.stderr
+    done = run(ctl, redis, "replay", tape([b"nothing", b"here"]))
+    assert done.returncode == 1 and "holds nothing to publish" in done.stderr
+
+
+def test_replay_does_not_go_on_without_redis(redis, ctl, hear, tape):
+    listener = hear("tc:*", pattern=True)
+    path = tape([b"a:b\t%d" % n for n in range(1000)])
+    process = ctl.start("--redis", redis.url, "replay", "--rate", 100, path)
+    listener.read(3)
+    redis.kill()
+    _, err = process.communicate(timeout=WAIT)
+    assert process.returncode == 1 and b"stopped before the end" in err
+
+
+# --- sub ---------------------------------------------------------------------------------------
+
+
+class FakeServer:
+    """A WebSocket server of someone else's making that plays a script to one client."""
+
+    def __init__(self, script, **options):
+        self.script, self.heard, self.request = script, [], None
+        options.setdefault("subprotocols", ["tickcast.v1+json", "tickcast.v1+raw"])
+        self.options = options
+        self.ready = threading.Event()
+        self.thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
+        self.thread.start()
+        assert self.ready.wait(WAIT)
+
+    async def _serve(self):
+        self.loop, self.end = asyncio.get_running_loop(), asyncio.Event()
+        async with websockets.serve(self._play, "127.0.0.1", 0, **self.options) as server:
+            self.port = server.sockets[0].getsockname()[1]
+            self.ready.set()
+            await self.end.wait()
+
+    async def _play(self, ws, path):
+        self.ws, self.path = ws, path
+        await self.script(self, ws)
+
+    async def command(self, ws):
+        self.heard.append(json.loads(await ws.recv()))
+        return self.heard[-1]
+
+    @property
+    def url(self):
+        return f"ws://127.0.0.1:{self.port}"
+
+    def close(self):
+        self.loop.call_soon_threadsafe(self.end.set)
+        self.thread.join(WAIT)
+
+
+@pytest.fixture
+def serve():
+    made = []
+
+    def make(script, **options):
+        made.append(FakeServer(script, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def push(*items):
+    return '{"action":"push","items":[' + ",".join(items) + "]}"
+
+
+ITEMS = ['{"channel":"quote:A","seq":1,"ts":5,"data":{"price":1.10,"t":"},{"}}',
+         '{"channel":"quote:A","seq":2,"ts":6,"data":[1,"\\"",{}]}',
+         '{"channel":"quote:B","seq":1,"ts":7,"data":null}']
+
+
+async def play_items(server, ws):
+    await ws.send('{"action":"hello","version":"1"}')
+    command = await server.command(ws)
+    await ws.send(json.dumps({"action": "ack", "id": command["id"], "accepted": 2, "rejected": [
+        {"channel": "x:y", "code": 404, "name": "unknown_namespace"}]}))
+    await ws.send('{"action":"state","feed":"suspect"}')
+    await ws.send('{"action":"of a later version"}')
+    await ws.send(push(*ITEMS[:2]))
+    await (await ws.ping())
+    await ws.send(push(ITEMS[2].replace(",", ",\r\n")))
+    await ws.wait_closed()
+
+
+def test_sub_prints_items_as_they_were_sent(ctl, serve):
+    server = serve(play_items)
+    done = ctl("sub", server.url, "quote:A", "x:y", "quote:B", "--count", 3)
+    assert done.stdout.splitlines() == ITEMS[:2] + [ITEMS[2].replace(",", ",  ")]
+    assert server.heard == [{"action": "subscribe", "id": 1,
+                             "channels": ["quote:A", "x:y", "quote:B"]}]
+    assert 'rejected: {"channel": "x:y"' in done.stderr
+    assert '"feed":"suspect"' in done.stderr and "later version" not in done.stderr
+    assert server.path == "/ws"
+    eventually(lambda: server.ws.close_code == 1000, what="a goodbye")
+
+
+def test_sub_passes_its_options_on(ctl, serve):
+    server = serve(play_items)
+    ctl("sub", server.url, "a:b", "--count", 1, "--mode", "all", "--no-snapshot")
+    assert server.heard[0]["mode"] == "all" and server.heard[0]["snapshot"] is False
+
+
+@pytest.mark.parametrize("compression", ["deflate", None])
+def test_sub_compressed(ctl, serve, compression):
+    big = '{"channel":"quote:A","seq":1,"ts":5,"data":"' + "ab" * 200000 + '"}'
+
+    async def script(server, ws):
+        await server.command(ws)
+        server.extensions = [e.name for e in ws.extensions]
+        await ws.send(push(big))
+        await ws.send([push(ITEMS[0])[:10], push(ITEMS[0])[10:]])
+        await ws.wait_closed()
+
+    server = serve(script, compression=compression)
+    done = ctl("sub", "--compress", server.url, "quote:A", "--count", 2)
+    assert done.stdout == big + "\n" + ITEMS[0] + "\n"
+    assert server.extensions == (["permessage-deflate"] if compression else [])
+    assert ("does not compress" in done.stderr) == (compression is None)
+
+
+def test_sub_raw(ctl, serve):
+    async def script(server, ws):
+        await ws.send('{"price":1.10}')
+        await ws.send("no JSON")
+        await ws.wait_closed()
+
+    server = serve(script)
+    done = ctl("sub", "--raw", server.url + "/ws?token=a", "quote:A&B%", "quote:C", "--count", 2)
+    assert done.stdout == '{"price":1.10}\nno JSON\n'
+    assert server.path == "/ws?token=a&channels=quote:A%26B%25,quote:C"
+    assert server.ws.subprotocol == "tickcast.v1+raw"
+
+
+def test_sub_says_why_it_was_closed(ctl, serve):
+    async def script(server, ws):
+        await server.command(ws)
+        await ws.close(4005, "kicked by é")
+
+    done = ctl("sub", serve(script).url, "quote:A", check=False)
+    assert done.returncode == 1 and "closed by the server: 4005 kicked by é" in done.stderr
+
+
+def test_sub_ends_when_nothing_is_accepted(ctl, serve):
+    async def script(server, ws):
+        await server.command(ws)
+        await ws.send('{"action":"ack","id":1,"accepted":0,"rejected":[{"name":"bad_channel"}]}')
+        await ws.wait_closed()
+
+    done = ctl("sub", serve(script).url, "nonsense", check=False)
+    assert done.returncode == 1 and "bad_channel" in done.stderr
+    assert "no channel was accepted" in done.stderr
+
+
+def test_sub_times_out(ctl, serve):
+    async def script(server, ws):
+        await server.command(ws)
+        await ws.send(push(ITEMS[0]))
+        await ws.wait_closed()
+
+    server = serve(script)
+    done = ctl("sub", server.url, "quote:A", "--timeout", 0.4, "--count", 2, check=False)
+    assert done.returncode == 1 and "1 of 2 items in time" in done.stderr
+    assert ctl("sub", server.url, "quote:A", "--timeout", 0.4).stdout == ITEMS[0] + "\n"
+
+
+def test_sub_is_line_buffered(ctl, serve):
+    server = serve(play_items)
+    process = ctl.start("sub", server.url, "quote:A")
+    assert process.stdout.readline().decode() == ITEMS[0] + "\n"
+    assert process.poll() is None
+
+
+def test_sub_subscribes_in_bounded_commands(ctl, serve):
+    async def script(server, ws):
+        seen = 0
+        while seen < 1000:
+            seen += len((await server.command(ws))["channels"])
+        await ws.send(push(ITEMS[0]))
+        await ws.wait_closed()
+
+    server = serve(script)
+    channels = [f"quote:{'x' * 100}{n}" for n in range(1000)]
+    ctl("sub", server.url, *channels, "--count", 1)
+    assert [c for command in server.heard for c in command["channels"]] == channels
+    assert 3 <= len(server.heard) < 10
+    assert all(len(json.dumps(command)) < 40000 for command in server.heard)
+
+
+def test_sub_reports_a_refused_upgrade(ctl, serve):
+    async def refuse(path, headers):
+        return http.HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "5"}, b'{"name":"draining"}'
+
+    done = ctl("sub", serve(play_items, process_request=refuse).url, "a:b", check=False)
+    assert done.returncode == 1
+    assert "refused with 503 Service Unavailable" in done.stderr and "draining" in done.stderr
+
+
+def test_sub_when_the_server_hangs_up(ctl):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        process = ctl.start("sub", f"ws://127.0.0.1:{listener.getsockname()[1]}", "a:b")
+        peer, _ = listener.accept()
+        with peer:
+            assert peer.recv(10).startswith(b"GET /ws")
+            peer.sendall(b"HTTP/1.1 101 Sw")
+    _, err = process.communicate(timeout=WAIT)
+    assert process.returncode == 1 and b"ended before the answer" in err
+
+
+def test_sub_wants_our_subprotocol(ctl, serve):
+    done = ctl("sub", serve(play_items, subprotocols=None).url, "a:b", check=False)
+    assert done.returncode == 1 and "subprotocol" in done.stderr
+
+
+def test_sub_without_a_server(ctl):
+    done = ctl("sub", "ws://127.0.0.1:1", "a:b", check=False)
+    assert done.returncode == 1 and "Connection refused" in done.stderr
+
+
+def test_sub_into_a_closed_pipe_ends(ctl, serve):
+    async def script(server, ws):
+        await server.command(ws)
+        with contextlib.suppress(websockets.ConnectionClosed):
+            while True:
+                await ws.send(push(ITEMS[0]))
+
+    process = ctl.start("sub", serve(script).url, "quote:A", stdout=subprocess.PIPE)
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(WAIT) == 1
+    process.stdout = None
