@@ -135,6 +135,8 @@ def connect():
         opened.append(client)
         if not raw and path == "/ws":
             client.hello = client.expect("hello")
+        else:
+            client.protocol_ping()  # answered once the node has subscribed it
         return client
 
     yield make
