@@ -48,6 +48,7 @@ struct bench_options {
     int64_t sample;    /* every how manieth number gives a latency */
     int64_t addresses; /* source addresses, from 127.0.0.2 */
     int64_t pid;       /* the node's; 0: not measured */
+    int64_t nap_us;    /* the reader's, when there is nothing to read; 0: it waits in the kernel */
     double rate;       /* publications per second; 0: closed loop */
     double seconds;
     double settle_s;
@@ -129,7 +130,7 @@ struct bench {
     /* Everything below belongs to the main thread. */
     int epoll;
     struct bench_client *clients;
-    uint64_t *delivered; /* items per client, beside each other: the slowest is looked up often */
+    uint64_t *passed; /* per client: items that came or were lost; together, for bench_slowest */
     struct bench_slot *slots; /* slot_count per client */
     uint32_t slot_count;      /* a power of two, at least twice the channels */
     unsigned started, opening, open, subscribed, closed, compressed;
@@ -160,8 +161,10 @@ int bench_options_parse(int argc, char **argv, struct bench_options *o);
 bool bench_clients_init(struct bench *b);
 void bench_clients_fini(struct bench *b);
 void bench_clients_open(struct bench *b);         /* starts as many connects as may be in flight */
-void bench_turn(struct bench *b, int timeout_ms); /* one epoll_wait and what it brings */
+void bench_turn(struct bench *b, int timeout_ms); /* looks once and takes what is there */
 void bench_client_close(struct bench *b, struct bench_client *c);
+
+/* Items that the slowest client is past; UINT64_MAX when nobody is looked at. */
 uint64_t bench_slowest(const struct bench *b);
 
 /* bench_reader.c: what a client receives. False when it breaks the WebSocket protocol. */

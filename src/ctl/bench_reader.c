@@ -52,11 +52,9 @@ static void check_item(struct bench *b, size_t index, const char *payload)
         return;
     }
     b->deliveries++;
-    b->delivered[index]++;
-    if (number == slot->number + 1) {
-        slot->number = number;
-    } else if (number > slot->number) {
+    if (number > slot->number) {
         b->lost += number - slot->number - 1;
+        b->passed[index] += number - slot->number;
         slot->number = number;
     } else {
         b->out_of_order++;
@@ -131,7 +129,7 @@ static void take_text(struct bench *b, struct bench_client *c, const struct head
     if (b->counting) {
         b->frames++;
         if (!c->inspected)
-            b->delivered[index]++;
+            b->passed[index]++;
         else if (h->compressed)
             check_compressed(b, index, payload, (size_t)h->size);
         else

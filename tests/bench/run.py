@@ -1,0 +1,365 @@
+#!/usr/bin/python3
+"""The benchmark: named workloads against one node, side by side with the kernel's own limit.
+
+The node (one worker) has core 0 for itself; Redis, the publisher and the reader share core 1. The
+bare loop takes the node's place on core 0 and has the same reader. Figures of one machine on one
+day differ by more than what they should show, so everything that is compared is alternated within
+one run, and ratios and medians are what counts.
+
+    BUILD=build tests/bench/run.py [--only alone,paced] [--runs 5] [--seconds 4] [--strict]
+
+Prints a table and writes $BUILD/bench.json with every single run.
+"""
+import argparse
+import contextlib
+import json
+import os
+import platform
+import re
+import resource
+import select
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+
+BUILD = os.environ.get("BUILD", "build")
+NODE_CORE, LOAD_CORE = "0", "1"
+START_LIMIT_S = 20
+RUN_LIMIT_S = 180
+
+
+class Failure(Exception):
+    """A run that could not be done; the message is for people."""
+
+
+# --- processes -----------------------------------------------------------------------------------
+
+
+def pinned(core, *command):
+    return ["taskset", "-c", core, *map(str, command)]
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def ready_line(process):
+    """The first line of a program's standard output, within the limit."""
+    readable, _, _ = select.select([process.stdout], [], [], START_LIMIT_S)
+    line = process.stdout.readline() if readable else ""
+    if not line.startswith("ready "):
+        raise Failure(f"{process.args[3]} did not become ready")
+    return dict(word.split("=", 1) for word in line.split()[1:])
+
+
+def end(process):
+    process.terminate()
+    try:
+        process.wait(START_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
+def redis_server():
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.Popen(
+            pinned(LOAD_CORE, "redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "",
+                   "--appendonly", "no", "--dir", folder,
+                   "--client-output-buffer-limit", "pubsub 0 0 0"),
+            stdout=subprocess.DEVNULL)
+        # It needs little of the core that it shares with the reader, but needs it at once.
+        with contextlib.suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, process.pid, -10)
+        try:
+            limit = time.monotonic() + START_LIMIT_S
+            while subprocess.run(["redis-cli", "-p", str(port), "ping"],
+                                 capture_output=True, check=False).returncode != 0:
+                if time.monotonic() > limit:
+                    raise Failure("redis-server did not start")
+                time.sleep(0.05)
+            yield f"redis://127.0.0.1:{port}"
+        finally:
+            end(process)
+
+
+class Node:
+    """A running node, and the load generator aimed at it."""
+
+    def __init__(self, redis, process, ready):
+        self.redis = redis
+        self.process = process
+        self.ready = ready
+
+    def await_ready(self):
+        limit = time.monotonic() + START_LIMIT_S
+        while time.monotonic() < limit:
+            try:
+                with urllib.request.urlopen(f"http://{self.ready['ops']}/readyz", timeout=5):
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.1)
+        raise Failure("the node did not become ready")
+
+    def bench(self, *options):
+        return bench("--url", f"ws://{self.ready['listen']}/ws", "--redis", self.redis,
+                     "--pid", self.process.pid, *options)
+
+
+@contextlib.contextmanager
+def node(redis, **settings):
+    options = {"listen.address": "127.0.0.1:0", "ops.address": "127.0.0.1:0", "redis.url": redis,
+               "node.workers": 1, "node.log_level": "warn", "node.ping_ms": 0,
+               **{name.replace("__", "."): value for name, value in settings.items()}}
+    sets = [word for name, value in options.items() for word in ("--set", f"{name}={value}")]
+    process = subprocess.Popen(pinned(NODE_CORE, f"{BUILD}/tickcast", *sets),
+                               stdout=subprocess.PIPE, text=True)
+    try:
+        running = Node(redis, process, ready_line(process))
+        running.await_ready()
+        yield running
+    finally:
+        end(process)
+
+
+def bench(*options):
+    """One run of the load generator. Losses are figures here, not failures."""
+    command = pinned(LOAD_CORE, f"{BUILD}/tickcastctl", "bench", "--json", *options)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_LIMIT_S, check=False)
+    if not done.stdout:
+        raise Failure(done.stderr.strip() or "the load generator printed nothing")
+    return json.loads(done.stdout)
+
+
+def bare_loop(clients, rate, seconds, batch=1):
+    """One run of the kernel's limit, with the reader that the node has."""
+    process = subprocess.Popen(
+        pinned(NODE_CORE, f"{BUILD}/bare_loop", "--clients", clients, "--rate", rate,
+               "--seconds", seconds, "--batch", batch),
+        stdout=subprocess.PIPE, text=True)
+    try:
+        port = ready_line(process)["port"]
+        read = bench("--url", f"ws://127.0.0.1:{port}/ws", "--clients", clients, "--raw",
+                     "--publisher", "none", "--seconds", seconds)
+        line, _ = process.communicate(timeout=RUN_LIMIT_S)
+    finally:
+        end(process)
+    result = json.loads(line)
+    if read["lost"] or read["out_of_order"]:
+        raise Failure("the bare loop's frames did not arrive as sent")
+    return {**result, "latency_p99_us": read["latency_p99_us"]}
+
+
+# --- results -------------------------------------------------------------------------------------
+
+
+class Figures:
+    """What the workloads found: rows for the table, and every run for the file."""
+
+    def __init__(self):
+        self.rows = []
+        self.runs = {}
+
+    def keep(self, workload, result):
+        self.runs.setdefault(workload, []).append(result)
+        return result
+
+    def add(self, name, values, unit, at_most=None, at_least=None, note=""):
+        middle = statistics.median(values)
+        met = (at_most is None or middle <= at_most) and (at_least is None or middle >= at_least)
+        target = f"<= {at_most:g}" if at_most is not None else \
+                 f">= {at_least:g}" if at_least is not None else ""
+        row = {"name": name, "median": middle, "min": min(values), "max": max(values),
+               "unit": unit, "target": target, "met": met if target else None, "note": note}
+        self.rows.append(row)
+        print(format_row(row), flush=True)
+
+
+def shown(value):
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3f}"
+
+
+def format_row(row):
+    verdict = {True: "met", False: "MISSED", None: ""}[row["met"]]
+    spread = f"{shown(row['min'])} .. {shown(row['max'])}"
+    return (f"{row['name']:<38} {shown(row['median']):>11} {row['unit']:<4} "
+            f"{row['target']:>9} {verdict:<6} {spread:<24} {row['note']}").rstrip()
+
+
+def median_of(results, name):
+    return statistics.median(r[name] for r in results)
+
+
+def noted(results):
+    """Losses and the usual latency, for the last column."""
+    lost = sum(r["lost"] + r["out_of_order"] + r["closed"] for r in results)
+    p99_ms = median_of(results, "latency_p99_us") / 1e3
+    return f"{'no loss' if lost == 0 else f'LOST OR MISORDERED: {lost}'}, p99 {p99_ms:.1f} ms"
+
+
+# --- workloads -----------------------------------------------------------------------------------
+
+
+def alone(redis, args, figures):
+    """Each message written by itself: what the node adds to the kernel's send."""
+    pairs = []
+    with node(redis, node__pace_ms=0) as n:
+        for _ in range(max(args.runs, 5)):
+            ours = n.bench("--clients", 1000, "--raw", "--rate", 200, "--seconds", args.seconds)
+            bare = bare_loop(1000, 200, args.seconds)
+            pairs.append(figures.keep("alone", {"node": ours, "bare": bare}))
+    figures.add("alone: node, 1000 x 200/s", [p["node"]["cpu_us_per_delivery"] for p in pairs],
+                "us", note=noted([p["node"] for p in pairs]))
+    figures.add("alone: bare loop", [p["bare"]["cpu_us_per_send"] for p in pairs], "us")
+    figures.add("alone: node to bare loop",
+                [p["node"]["cpu_us_per_delivery"] / p["bare"]["cpu_us_per_send"] for p in pairs],
+                "x", at_most=1.15)
+
+
+def capacity(redis, args, figures):
+    """Deliveries per second on one core: offered at the target, and as fast as clients keep up."""
+    for clients, target, window in ((1000, 5e6, 512), (10000, 3e6, 512)):
+        with node(redis, node__pace_ms=0) as n:
+            offered, closed = [], []
+            for _ in range(args.runs):
+                common = ("--clients", clients, "--raw", "--seconds", args.seconds)
+                offered.append(figures.keep(f"capacity {clients} offered",
+                                            n.bench(*common, "--rate", target / clients)))
+                closed.append(figures.keep(f"capacity {clients} closed loop", n.bench(
+                    *common, "--rate", 0, "--window", window)))
+        figures.add(f"capacity: {clients}, offered {target / 1e6:g} M/s",
+                    [r["deliveries_per_s"] / 1e6 for r in offered], "M/s",
+                    at_least=target / 1e6 * 0.98, note=noted(offered))
+        figures.add(f"capacity: {clients}, closed loop",
+                    [r["deliveries_per_s"] / 1e6 for r in closed], "M/s", at_least=target / 1e6,
+                    note=noted(closed))
+
+
+def paced(redis, args, figures):
+    """A million deliveries a second with writes 10 ms apart."""
+    with node(redis, node__pace_ms=10) as n:
+        runs = [figures.keep("paced", n.bench("--clients", 1000, "--raw", "--rate", 1000,
+                                              "--seconds", args.seconds))
+                for _ in range(args.runs)]
+    figures.add("paced 10 ms: 1000 x 1000/s", [r["cpu_us_per_delivery"] for r in runs], "us",
+                at_most=0.30, note=noted(runs))
+
+
+def deflate(redis, args, figures):
+    """One message per frame: what compression adds, when a frame is compressed once for all."""
+    common = ("--clients", 1000, "--rate", 200, "--seconds", args.seconds)
+    pairs = []
+    with node(redis, node__pace_ms=0) as n:
+        for _ in range(args.runs):
+            plain = n.bench(*common)
+            packed = n.bench(*common, "--compress")
+            pairs.append(figures.keep("deflate", {"plain": plain, "packed": packed}))
+    for kind in ("plain", "packed"):
+        runs = [p[kind] for p in pairs]
+        size = median_of(runs, "bytes") / median_of(runs, "deliveries")
+        figures.add(f"deflate: {kind}", [r["cpu_us_per_delivery"] for r in runs], "us",
+                    note=f"{noted(runs)}, {size:.0f} bytes each")
+    figures.add("deflate: packed to plain", [p["packed"]["cpu_us_per_delivery"] /
+                                             p["plain"]["cpu_us_per_delivery"] for p in pairs],
+                "x", at_most=1.2)
+
+
+def idle(redis, args, figures):
+    """The process's memory for a connection with one subscription that does nothing."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    clients = min(18000, limit - 1000)
+    for name, options in (("plain", ()), ("compression", ("--compress",))):
+        runs = []
+        for _ in range(args.runs):
+            with node(redis) as n:
+                n.bench("--clients", 50, "--idle", *options)  # touches code and first pages
+                runs.append(figures.keep(f"idle {name}", n.bench(
+                    "--clients", clients, "--idle", "--settle", 2, *options)))
+        figures.add(f"idle: {clients}, {name}", [r["bytes_per_connection"] for r in runs], "B",
+                    at_most=640)
+
+
+def storm(redis, args, figures):
+    """Connects with one subscription as fast as the node takes them."""
+    with node(redis) as n:
+        runs = [figures.keep("storm", n.bench("--clients", 10000, "--storm"))
+                for _ in range(args.runs)]
+    figures.add("storm: upgrades per CPU second", [r["upgrades_per_cpu_s"] for r in runs], "/s")
+
+
+def bare(_redis, args, figures):
+    """The kernel's limit by sockets and messages per send; not run unless asked for."""
+    for clients in (1000, 5000, 10000):
+        for batch in (1, 4, 16, 64):
+            rate = 200_000 / clients if batch < 64 else 50_000 / clients
+            runs = [figures.keep(f"bare {clients} {batch}",
+                                 bare_loop(clients, rate, args.seconds, batch))
+                    for _ in range(args.runs)]
+            figures.add(f"bare: {clients} sockets, {batch} per send",
+                        [r["cpu_us_per_send"] for r in runs], "us",
+                        note=f"{median_of(runs, 'cpu_us_per_delivery'):.3f} each")
+
+
+WORKLOADS = {w.__name__: w for w in (alone, capacity, paced, deflate, idle, storm, bare)}
+DEFAULT = [name for name in WORKLOADS if name != "bare"]
+
+
+# --- main ----------------------------------------------------------------------------------------
+
+
+def parse():
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n", 1)[0],
+        epilog="workloads: " + "; ".join(f"{n}: {w.__doc__.strip()}" for n, w in WORKLOADS.items()))
+    parser.add_argument("--only", help="names, separated by commas", default=",".join(DEFAULT))
+    parser.add_argument("--runs", type=int, default=5, help="of each; medians are shown")
+    parser.add_argument("--seconds", type=float, default=4, help="length of each")
+    parser.add_argument("--strict", action="store_true", help="a missed target is a failure")
+    args = parser.parse_args()
+    args.names = args.only.split(",")
+    for name in args.names:
+        if name not in WORKLOADS:
+            parser.error(f"there is no workload {name!r}; there are {', '.join(WORKLOADS)}")
+    return args
+
+
+def machine():
+    with open("/proc/cpuinfo", encoding="ascii", errors="replace") as f:
+        model = re.search(r"model name\s*: (.*)", f.read())
+    return {"cpu": model.group(1) if model else platform.machine(), "cores": os.cpu_count(),
+            "kernel": platform.release(), "load": os.getloadavg()[0]}
+
+
+def main():
+    args = parse()
+    if os.cpu_count() < 2:
+        sys.exit("the benchmark needs two cores")
+    figures = Figures()
+    before = machine()
+    print(f"{before['cpu']}, {before['cores']} cores, Linux {before['kernel']}, "
+          f"load {before['load']:.2f}; medians of {args.runs} runs of {args.seconds:g} s")
+    failed = False
+    with redis_server() as redis:
+        for name in args.names:
+            try:
+                WORKLOADS[name](redis, args, figures)
+            except (Failure, subprocess.TimeoutExpired) as why:
+                failed = True
+                print(f"{name}: {why}", flush=True)
+    with open(os.path.join(BUILD, "bench.json"), "w", encoding="ascii") as f:
+        json.dump({"machine": before, "rows": figures.rows, "runs": figures.runs}, f, indent=1)
+    missed = [row for row in figures.rows if row["met"] is False]
+    sys.exit(1 if failed or (args.strict and missed) else 0)
+
+
+if __name__ == "__main__":
+    main()
