@@ -55,7 +55,7 @@ struct hub {
     struct map channels; /* name -> hub_channel */
     struct map cohorts;  /* set_hash -> cohort */
     struct wheel pacing; /* 1 ms ticks */
-    struct event *pacing_event;
+    struct loop_timer *pacing_timer;
     struct list due;      /* cohorts to flush at the end of this turn */
     struct list requests; /* all subscribes that wait for Redis */
     struct buf scratch;   /* contiguous bytes of the batch being sent */

@@ -46,6 +46,18 @@ void loop_post(struct loop *l, struct message *m);
 /* Runs hook at the end of every turn, after the mailbox; hooks run in the order added. */
 void loop_on_turn_end(struct loop *l, void (*hook)(void *arg), void *arg);
 
+/*
+ * A timer on the owner's loop, so that upper layers need no libevent of their own. Not for one per
+ * client: those use a wheel (base/wheel.h) under one of these.
+ */
+struct loop_timer;
+
+struct loop_timer *loop_timer_new(struct loop *l, void (*on_due)(void *arg), void *arg); /* unset */
+void loop_timer_set(struct loop_timer *t, uint64_t in_ms); /* once; replaces what was set */
+void loop_timer_repeat(struct loop_timer *t, uint64_t every_ms);
+void loop_timer_cancel(struct loop_timer *t); /* harmless when not set */
+void loop_timer_free(struct loop_timer *t);   /* NULL is harmless */
+
 /* Monotonic time, read at most once per turn: at its first use. Owner thread. */
 uint64_t loop_now_ms(struct loop *l);
 

@@ -49,7 +49,7 @@ struct worker {
     struct compressor compressor;
 
     struct wheel wheel; /* one timer per connection */
-    struct event *wheel_event;
+    struct loop_timer *wheel_timer;
 
     struct conn **conns; /* all of them, dense, in no order */
     uint32_t conn_count;

@@ -20,7 +20,6 @@
 #include "domain/feed_health.h"
 #include "domain/hub.h"
 
-#include <event2/event.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,7 +47,7 @@ struct bus {
     struct map channels;               /* name -> bus_channel */
     uint64_t unconfirmed;              /* channels in ASKED */
     struct wheel lingering;
-    struct event *linger_event;
+    struct loop_timer *linger_timer;
     char admin_channel[80];
     _Atomic(const char *) reason; /* why the feed is suspect; NULL: it is ok */
 };
@@ -121,23 +120,19 @@ static void on_linger_over(struct wheel_timer *t, void *arg)
     remove_channel(b, c);
 }
 
-static void on_linger_tick(evutil_socket_t fd, short what, void *arg)
+static void on_linger_tick(void *arg)
 {
-    (void)fd;
-    (void)what;
     struct bus *b = arg;
     wheel_advance(&b->lingering, loop_now_ms(b->setup.loop), on_linger_over, b);
     if (b->lingering.count == 0)
-        event_del(b->linger_event);
+        loop_timer_cancel(b->linger_timer);
 }
 
 static void start_linger(struct bus *b, struct bus_channel *c)
 {
     uint64_t linger_ms = (uint64_t)b->setup.config->redis.linger_ms;
-    if (b->lingering.count == 0) {
-        const struct timeval tick = {.tv_usec = LINGER_TICK_MS * 1000};
-        event_add(b->linger_event, &tick);
-    }
+    if (b->lingering.count == 0)
+        loop_timer_repeat(b->linger_timer, LINGER_TICK_MS);
     wheel_set(&b->lingering, &c->linger, loop_now_ms(b->setup.loop) + linger_ms);
 }
 
@@ -398,7 +393,7 @@ struct bus *bus_new(const struct bus_setup *setup)
     b->prefix = slice_str(setup->config->redis.prefix);
     bus_intake_init(&b->intake, setup->metrics);
     wheel_init(&b->lingering, LINGER_TICK_MS, LINGER_SLOTS, loop_now_ms(setup->loop));
-    b->linger_event = event_new(loop_base(setup->loop), -1, EV_PERSIST, on_linger_tick, b);
+    b->linger_timer = loop_timer_new(setup->loop, on_linger_tick, b);
     snprintf(b->admin_channel, sizeof b->admin_channel, "%sadmin", setup->config->redis.prefix);
     atomic_init(&b->reason, "starting");
     return b;
@@ -453,7 +448,7 @@ void bus_free(struct bus *b)
             publication_unref(b->batches[i].list[j]);
         free(b->batches[i].list);
     }
-    event_free(b->linger_event);
+    loop_timer_free(b->linger_timer);
     wheel_fini(&b->lingering);
     map_fini(&b->channels);
     free(b->hubs);

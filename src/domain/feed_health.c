@@ -8,7 +8,6 @@
 #include "base/mem.h"
 #include "base/rng.h"
 
-#include <event2/event.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -17,7 +16,7 @@
 
 struct feed_health {
     struct feed_health_setup setup;
-    struct event *timer;
+    struct loop_timer *timer;
     char channel[160]; /* prefix, `canary:`, node id */
     size_t prefix_len;
     char token[24]; /* this process: canaries of a namesake are not ours */
@@ -131,10 +130,8 @@ static void drop_dead_link(struct feed_health *h)
     redis_link_reset(h->setup.subscriber, "no canary");
 }
 
-static void on_period(evutil_socket_t fd, short what, void *arg)
+static void on_period(void *arg)
 {
-    (void)fd;
-    (void)what;
     struct feed_health *h = arg;
     feed_health_check(h);
     drop_dead_link(h);
@@ -151,15 +148,13 @@ struct feed_health *feed_health_new(const struct feed_health_setup *setup)
     struct rng rng;
     rng_init_random(&rng);
     snprintf(h->token, sizeof h->token, "%016llx", (unsigned long long)rng_next(&rng));
-    h->timer = event_new(loop_base(setup->loop), -1, EV_PERSIST, on_period, h);
-    const struct timeval period = {.tv_sec = (time_t)(setup->period_ms / 1000),
-                                   .tv_usec = (suseconds_t)(setup->period_ms % 1000 * 1000)};
-    event_add(h->timer, &period);
+    h->timer = loop_timer_new(setup->loop, on_period, h);
+    loop_timer_repeat(h->timer, setup->period_ms);
     return h;
 }
 
 void feed_health_free(struct feed_health *h)
 {
-    event_free(h->timer);
+    loop_timer_free(h->timer);
     free(h);
 }

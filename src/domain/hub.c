@@ -8,7 +8,6 @@
 #include "domain/session.h"
 #include "protocol/messages.h"
 
-#include <event2/event.h>
 #include <stdlib.h>
 
 #define PACING_SLOTS 1024 /* of 1 ms: the longest pace_ms fits one round */
@@ -120,28 +119,19 @@ void hub_forget_cohort(struct hub *h, struct cohort *c)
 
 /* --- pacing -------------------------------------------------------------------------------- */
 
-static void arm_pacing(struct hub *h, uint64_t in_ms)
-{
-    const struct timeval delay = {.tv_sec = (time_t)(in_ms / 1000),
-                                  .tv_usec = (suseconds_t)(in_ms % 1000 * 1000)};
-    event_add(h->pacing_event, &delay);
-}
-
 static void on_pace_due(struct wheel_timer *t, void *arg)
 {
     struct hub *h = arg;
     list_append(&h->due, &list_entry(t, struct cohort, pace)->due);
 }
 
-static void on_pacing(evutil_socket_t fd, short what, void *arg)
+static void on_pacing(void *arg)
 {
-    (void)fd;
-    (void)what;
     struct hub *h = arg;
     uint64_t now_ms = loop_now_ms(h->worker->loop);
     wheel_advance(&h->pacing, now_ms, on_pace_due, h);
     if (h->pacing.count > 0)
-        arm_pacing(h, wheel_next_in_ms(&h->pacing, now_ms));
+        loop_timer_set(h->pacing_timer, wheel_next_in_ms(&h->pacing, now_ms));
 }
 
 void hub_schedule(struct hub *h, struct cohort *c)
@@ -154,7 +144,7 @@ void hub_schedule(struct hub *h, struct cohort *c)
     }
     wheel_set(&h->pacing, &c->pace, due_ms);
     if (h->pacing.count == 1)
-        arm_pacing(h, due_ms - now_ms);
+        loop_timer_set(h->pacing_timer, due_ms - now_ms);
 }
 
 static void flush_due(void *arg)
@@ -371,7 +361,7 @@ struct hub *hub_new(struct worker *worker, struct bus *bus)
     h->started_ms = loop_now_ms(worker->loop);
     h->next_session_id = rng_next(&worker->rng) >> 28; /* 36 bits: nine digits in a conn id */
     wheel_init(&h->pacing, 1, PACING_SLOTS, loop_now_ms(worker->loop));
-    h->pacing_event = event_new(loop_base(worker->loop), -1, 0, on_pacing, h);
+    h->pacing_timer = loop_timer_new(worker->loop, on_pacing, h);
     list_init(&h->due);
     list_init(&h->requests);
     worker->upper = h;
@@ -381,7 +371,7 @@ struct hub *hub_new(struct worker *worker, struct bus *bus)
 
 void hub_free(struct hub *h)
 {
-    event_free(h->pacing_event);
+    loop_timer_free(h->pacing_timer);
     wheel_fini(&h->pacing);
     map_fini(&h->channels);
     map_fini(&h->cohorts);

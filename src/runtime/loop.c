@@ -194,3 +194,63 @@ uint64_t loop_now_ms(struct loop *l)
         l->now_ms = clock_mono_ms();
     return l->now_ms;
 }
+
+/* --- timers ------------------------------------------------------------------------------------
+ */
+
+struct loop_timer {
+    struct loop *loop;
+    struct event event;
+    void (*on_due)(void *arg);
+    void *arg;
+};
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    struct loop_timer *t = arg;
+    t->on_due(t->arg);
+}
+
+struct loop_timer *loop_timer_new(struct loop *l, void (*on_due)(void *arg), void *arg)
+{
+    struct loop_timer *t = mem_zalloc(sizeof *t);
+    t->loop = l;
+    t->on_due = on_due;
+    t->arg = arg;
+    event_assign(&t->event, l->base, -1, 0, on_timer, t);
+    return t;
+}
+
+static void set_timer(struct loop_timer *t, uint64_t ms, short flags)
+{
+    const struct timeval delay = {.tv_sec = (time_t)(ms / 1000),
+                                  .tv_usec = (suseconds_t)(ms % 1000 * 1000)};
+    event_del(&t->event);
+    event_assign(&t->event, t->loop->base, -1, flags, on_timer, t);
+    event_add(&t->event, &delay);
+}
+
+void loop_timer_set(struct loop_timer *t, uint64_t in_ms)
+{
+    set_timer(t, in_ms, 0);
+}
+
+void loop_timer_repeat(struct loop_timer *t, uint64_t every_ms)
+{
+    set_timer(t, every_ms, EV_PERSIST);
+}
+
+void loop_timer_cancel(struct loop_timer *t)
+{
+    event_del(&t->event);
+}
+
+void loop_timer_free(struct loop_timer *t)
+{
+    if (t == NULL)
+        return;
+    event_del(&t->event);
+    free(t);
+}

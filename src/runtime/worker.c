@@ -6,7 +6,6 @@
 #include "base/mem.h"
 #include "runtime/conn.h"
 
-#include <event2/event.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -28,22 +27,18 @@ static void on_due(struct wheel_timer *t, void *arg)
     conn_on_timer(list_entry(t, struct conn, timer));
 }
 
-static void on_wheel_tick(evutil_socket_t fd, short what, void *arg)
+static void on_wheel_tick(void *arg)
 {
-    (void)fd;
-    (void)what;
     struct worker *w = arg;
     wheel_advance(&w->wheel, loop_now_ms(w->loop), on_due, w);
     if (w->wheel.count == 0)
-        event_del(w->wheel_event);
+        loop_timer_cancel(w->wheel_timer);
 }
 
 void worker_set_timer(struct worker *w, struct wheel_timer *t, uint64_t in_ms)
 {
-    if (w->wheel.count == 0) {
-        const struct timeval tick = {.tv_usec = WHEEL_TICK_MS * 1000};
-        event_add(w->wheel_event, &tick);
-    }
+    if (w->wheel.count == 0)
+        loop_timer_repeat(w->wheel_timer, WHEEL_TICK_MS);
     wheel_set(&w->wheel, t, loop_now_ms(w->loop) + in_ms);
 }
 
@@ -87,7 +82,7 @@ struct worker *worker_new(unsigned index, struct loop *loop, const struct config
     w->compressor.deflater = ws_deflater_new(DEFLATE_LEVEL, DEFLATE_WINDOW);
     w->compressor.min_bytes = (size_t)config->listen.deflate_min_bytes;
     wheel_init(&w->wheel, WHEEL_TICK_MS, WHEEL_SLOTS, loop_now_ms(w->loop));
-    w->wheel_event = event_new(loop_base(w->loop), -1, EV_PERSIST, on_wheel_tick, w);
+    w->wheel_timer = loop_timer_new(w->loop, on_wheel_tick, w);
     list_init(&w->dirty);
     list_init(&w->failed);
     list_init(&w->dead);
@@ -150,7 +145,7 @@ void worker_abort_all(struct worker *w)
 
 void worker_free(struct worker *w)
 {
-    event_free(w->wheel_event);
+    loop_timer_free(w->wheel_timer);
     wheel_fini(&w->wheel);
     ws_deflater_free(w->compressor.deflater);
     buf_fini(&w->compressor.scratch);
