@@ -20,7 +20,7 @@
 #define METRIC_TABLE(X)                                                                            \
     X(CONNECTIONS, GAUGE, "tickcast_connections", "", "WebSocket clients connected now")           \
     X(SOCKETS, GAUGE, "tickcast_sockets", "", "Client sockets open now, requests not yet upgraded included") \
-    X(CONNECTIONS_TOTAL, COUNTER, "tickcast_connections_total", "", "WebSocket upgrades accepted") \
+    X(CONNECTIONS_TOTAL, COUNTER, "tickcast_connections_opened_total", "", "WebSocket upgrades accepted") \
     X(ENDED_CLIENT, COUNTER, "tickcast_connections_ended_total", "cause=\"client\"", "Client connections ended, by cause") \
     X(ENDED_LOST, COUNTER, "tickcast_connections_ended_total", "cause=\"lost\"", "Client connections ended, by cause") \
     X(ENDED_PROTOCOL, COUNTER, "tickcast_connections_ended_total", "cause=\"protocol\"", "Client connections ended, by cause") \
@@ -60,6 +60,7 @@
     X(ERR_BAD_DATA, COUNTER, "tickcast_client_errors_total", "cause=\"bad_data\"", "Errors by clients, by cause") \
     X(ADMIN_COMMANDS, COUNTER, "tickcast_admin_commands_total", "result=\"ok\"", "Admin commands heard, by result") \
     X(ADMIN_ERRORS, COUNTER, "tickcast_admin_commands_total", "result=\"error\"", "Admin commands heard, by result") \
+    X(LOG_DROPPED, COUNTER, "tickcast_log_dropped_total", "", "Log lines dropped because standard error did not take them") \
     X(FEED_OK, GAUGE, "tickcast_feed_ok", "", "1 while the canary returns through Redis, 0 while the feed is suspect") \
     X(FEED_SUSPECTS, COUNTER, "tickcast_feed_suspects_total", "", "Times the feed became suspect") \
     X(REDIS_UP_SUB, GAUGE, "tickcast_redis_up", "link=\"subscriber\"", "1 while the link to Redis is established") \
@@ -124,6 +125,9 @@ static inline uint64_t metrics_get(const struct metrics *m, enum metric id)
 {
     return atomic_load_explicit(&m->values[id], memory_order_relaxed);
 }
+
+/* The label text of a row, such as `cause="lost"`; "" when it has none. Static. */
+const char *metrics_labels(enum metric id);
 
 /* Records `count` observations of the same duration. */
 void metrics_observe_ns(struct metrics *m, enum metric_histogram id, uint64_t ns, uint64_t count);

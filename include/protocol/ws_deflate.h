@@ -23,6 +23,16 @@ void ws_deflater_free(struct ws_deflater *d);
  * unchanged. */
 bool ws_deflater_run(struct ws_deflater *d, const void *ptr, size_t len, struct buf *out);
 
+#define WS_WINDOW_BITS 15 /* of the workers' deflaters: what an endpoint has unless it says less \
+                           */
+
+/* May a message that was compressed with our window go to a peer that agreed to this one? A match
+ * never reaches further back than the message begins, so a short message fits a small window. */
+static inline bool ws_deflate_fits(size_t plain_bytes, unsigned window_bits)
+{
+    return window_bits >= WS_WINDOW_BITS || plain_bytes <= (size_t)1 << window_bits;
+}
+
 enum ws_inflate_result { WS_INFLATE_OK, WS_INFLATE_TOO_LARGE, WS_INFLATE_BAD };
 
 struct ws_inflater *ws_inflater_new(void); /* accepts any window; returns owned */

@@ -165,8 +165,7 @@ struct frame *hub_frame(struct hub *h, struct publication *p, struct cohort_form
     if (!format.deflate)
         return publication_frame(p, form, NULL);
     struct frame *f = publication_frame(p, form, &h->worker->compressor);
-    /* A shared frame is legal for whoever's window holds the whole message. */
-    if (f != NULL && f->plain_bytes > 1u << format.window_bits)
+    if (f != NULL && !ws_deflate_fits(f->plain_bytes, format.window_bits))
         return publication_frame(p, form, NULL);
     return f;
 }

@@ -41,6 +41,11 @@ static const struct metric_row rows[METRIC_COUNT] = {
 #undef METRIC_ROW
 };
 
+const char *metrics_labels(enum metric id)
+{
+    return rows[id].labels;
+}
+
 static const struct metric_row histogram_rows[HISTOGRAM_COUNT] = {
 #define METRIC_ROW(symbol, name, help) {"histogram", name, "", help},
     METRIC_HISTOGRAM_TABLE(METRIC_ROW)

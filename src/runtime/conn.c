@@ -8,6 +8,7 @@
  */
 #include "runtime/conn.h"
 
+#include "base/log.h"
 #include "base/mem.h"
 
 #include <arpa/inet.h>
@@ -25,6 +26,16 @@
 
 /* --- state --------------------------------------------------------------------------------- */
 
+static void log_end(const struct conn *c)
+{
+    if (!log_is_on(LOG_DEBUG))
+        return;
+    char peer[80];
+    conn_peer_text(c, peer, sizeof peer);
+    log_debug("client_ended", LOG_STR("peer", peer), LOG_INT("code", c->close_code),
+              LOG_STR("cause", metrics_labels(c->cause)));
+}
+
 static void leave_open(struct conn *c)
 {
     if (c->decoder != NULL) {
@@ -34,6 +45,7 @@ static void leave_open(struct conn *c)
     }
     metrics_add(&c->worker->metrics, METRIC_CONNECTIONS, (uint64_t)-1);
     metrics_add(&c->worker->metrics, c->cause, 1);
+    log_end(c);
     c->worker->ops->on_closed(c);
     c->upper = NULL;
 }

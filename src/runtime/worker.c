@@ -12,7 +12,6 @@
 #define WHEEL_TICK_MS    100 /* resolution of handshake, ping and close timeouts */
 #define WHEEL_SLOTS      512 /* 51 s a round: most pings fit in one */
 #define DEFLATE_LEVEL    1   /* on quotes, higher levels cost twice the time for a few per cent */
-#define DEFLATE_WINDOW   15  /* per worker, so its 256 KiB do not matter */
 #define CONN_TABLE_FIRST 64
 
 struct socket_message {
@@ -79,7 +78,7 @@ struct worker *worker_new(unsigned index, struct loop *loop, const struct config
     rng_init_random(&w->rng);
     w->read_buffer = mem_alloc(WORKER_READ_BYTES);
     w->inflater = ws_inflater_new();
-    w->compressor.deflater = ws_deflater_new(DEFLATE_LEVEL, DEFLATE_WINDOW);
+    w->compressor.deflater = ws_deflater_new(DEFLATE_LEVEL, WS_WINDOW_BITS);
     w->compressor.min_bytes = (size_t)config->listen.deflate_min_bytes;
     wheel_init(&w->wheel, WHEEL_TICK_MS, WHEEL_SLOTS, loop_now_ms(w->loop));
     w->wheel_timer = loop_timer_new(w->loop, on_wheel_tick, w);

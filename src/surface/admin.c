@@ -344,13 +344,12 @@ static bool read_id(const cJSON *command, char *out)
     return true;
 }
 
+/* A command for another node is none of our business; one whose `node` is no text is malformed,
+ * and every node says so. */
 static bool is_for_us(const struct admin *a, const cJSON *command)
 {
-    const cJSON *node = cJSON_GetObjectItemCaseSensitive(command, "node");
-    if (node == NULL)
-        return true;
-    const char *name = cJSON_GetStringValue(node);
-    return name != NULL && strcmp(name, a->setup.config->node.id) == 0;
+    const char *name = string_member(command, "node");
+    return name == NULL || strcmp(name, a->setup.config->node.id) == 0;
 }
 
 static void start(struct admin *a, const cJSON *command, struct slice text)
@@ -362,6 +361,8 @@ static void start(struct admin *a, const cJSON *command, struct slice text)
     bool id_ok = read_id(command, call->id);
     if (!id_ok)
         call->error = "id is not a short text or a whole number";
+    else if (cJSON_HasObjectItem(command, "node") && string_member(command, "node") == NULL)
+        call->error = "node is not a string";
     else if (cmd == NULL)
         call->error = "cmd is missing";
     else if (call->row == NULL)
@@ -376,6 +377,7 @@ static void start(struct admin *a, const cJSON *command, struct slice text)
 void admin_on_message(struct admin *a, struct slice payload)
 {
     cJSON *command = NULL;
+    log_debug("admin_heard", LOG_INT("bytes", payload.len));
     if (utf8_is_valid(payload.ptr, payload.len) && json_text_is_valid(payload))
         command = cJSON_ParseWithLength(payload.ptr, payload.len);
     if (cJSON_IsObject(command)) {

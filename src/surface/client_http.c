@@ -331,7 +331,7 @@ static void echo_message(struct conn *c, enum ws_opcode opcode, struct slice pay
     struct compressor *comp = &c->worker->compressor;
     buf_clear(&comp->scratch);
     bool is_deflated = c->deflate && payload.len >= comp->min_bytes &&
-                       payload.len <= 1u << c->window_bits &&
+                       ws_deflate_fits(payload.len, c->window_bits) &&
                        ws_deflater_run(comp->deflater, payload.ptr, payload.len, &comp->scratch);
     struct slice body = is_deflated ? buf_slice(&comp->scratch) : payload;
     conn_queue(c, frame_new(opcode, is_deflated, body, (struct slice){0}, (uint32_t)payload.len));

@@ -55,6 +55,7 @@ static void get_readyz(struct ops_http *o, struct evhttp_request *request)
 static void get_metrics(struct ops_http *o, struct evhttp_request *request)
 {
     struct buf body = {0};
+    metrics_set(o->setup.metrics[0], METRIC_LOG_DROPPED, log_dropped());
     metrics_expose(&body, o->setup.metrics, o->setup.metrics_count, o->setup.config->node.id);
     reply(request, 200, "text/plain; version=0.0.4; charset=utf-8", &body);
     buf_fini(&body);
