@@ -863,7 +863,8 @@ def test_raw(shared, bus, connect, how):
         from client import Client
         raw = Client(shared.url(channels=channel), subprotocols=["tickcast.v1+raw"])
     try:
-            for payload in ("{\"price\": \"1.0\"}", "not json", "2"):
+        raw.protocol_ping()
+        for payload in ("{\"price\": \"1.0\"}", "not json", "2"):
             bus.publish(channel, payload)
             assert raw.recv_text() == payload
         bus.publish(channel, "@e:1:1 {\"stamped\":true}")
