@@ -216,8 +216,8 @@ static void *sub_array_of(const redisReadTask *task, size_t elements)
         p->push.elements = elements == 3 || elements == 4 ? elements : 0;
         p->push.complete = 0;
         p->push.has_channel = false;
-    } else {
-        push_is_element(p, task, &at);
+    } else if (push_is_element(p, task, &at)) {
+        p->push.kind = PUSH_NONE; /* or what is inside would be taken for the payload */
     }
     return sub_done(p);
 }

@@ -182,6 +182,8 @@ static const struct row subscriber_rows[] = {
     {"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n*1\r\n$3\r\nabc\r\n+x\r\n", "\"x\";"},
     {"*3\r\n$7\r\nmessage\r\n*1\r\n$1\r\na\r\n$1\r\nb\r\n+x\r\n", "\"x\";"},
     {"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$-1\r\n+x\r\n", "\"x\";"},
+    {"*3\r\n$7\r\nmessage\r\n*1\r\n$30\r\n123456789012345678901234567890\r\n$1\r\nb\r\n+x\r\n",
+     "\"x\";"},
     /* What an array told must not be left to the next one. */
     {"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n:1\r\n*3\r\n$1\r\nz\r\n$1\r\nb\r\n$1\r\nc\r\n", ""},
     /* 20 bytes are kept, 21 skipped; what looks like a reply inside a payload is payload. */
