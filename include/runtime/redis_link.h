@@ -69,7 +69,10 @@ struct redis_link_config {
 struct redis_link *redis_link_new(struct event_base *base, struct evdns_base *dns,
                                   const struct redis_link_config *config,
                                   const struct redis_link_ops *ops, void *arg);
-void redis_link_free(struct redis_link *l); /* calls nothing back */
+
+/* Calls nothing back, and may be called from inside any callback. A lookup under way ends in the
+ * next turn of the loop: run one before evdns_base_free. */
+void redis_link_free(struct redis_link *l);
 
 bool redis_link_is_up(const struct redis_link *l);
 
@@ -82,8 +85,9 @@ void redis_link_subscribe(struct redis_link *l, struct slice channel);
 void redis_link_unsubscribe(struct redis_link *l, struct slice channel);
 void redis_link_psubscribe(struct redis_link *l, struct slice pattern);
 
-/* Command links. Arguments are copied. on_reply is called exactly once, with LOST when the link
- * goes down first, and at once with LOST when it is not up; it may be NULL. */
+/* Command links. 1 to 1,024 arguments, copied; more than 64 MiB that Redis has not taken reset the
+ * link. on_reply is called exactly once, with LOST when the link goes down first, and at once with
+ * LOST when it is not up; it may be NULL. */
 void redis_link_command(struct redis_link *l, const struct slice *args, size_t count,
                         void (*on_reply)(void *arg, const struct redis_reply_view *reply),
                         void *arg);

@@ -6,9 +6,8 @@
  *      |<---- fail_dial --+-----------------------+                       |
  *      |<---- go_down ----------------------------------------------------+
  *
- * Out: commands are formatted into one buffer as they are asked for; names to subscribe to are
- * gathered first, so that many go in one command. A flush event, made active by the first of them,
- * runs after the other callbacks of the turn and sends everything at once.
+ * Out: commands and names to subscribe to collect in redis_out. A flush event, made active by the
+ * first of them, runs after the other callbacks of the turn and sends everything at once.
  *
  * In: what is read goes through redis_parse. On a command link replies meet the commands in order,
  * in the pending list; the greeting's replies are counted off before that.
@@ -18,17 +17,16 @@
  * After each call to the owner the code here touches the link only if is_freed is still false.
  *
  * Not here: finding and connecting (redis_dial.c), anything of hiredis (redis_link_parse.c,
- * redis_link_format.c).
+ * redis_link_out.c).
  */
 #include "runtime/redis_link.h"
 
-#include "base/buf.h"
 #include "base/clock.h"
 #include "base/list.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "runtime/redis_dial.h"
-#include "runtime/redis_link_format.h"
+#include "runtime/redis_link_out.h"
 #include "runtime/redis_link_parse.h"
 
 #include <errno.h>
@@ -40,15 +38,11 @@
 #include <unistd.h>
 
 enum {
-    DIAL_MS = 1000,             /* to resolve, connect and be greeted */
-    STABLE_MS = 1000,           /* up for so long, the link has earned a quick redial */
-    READ_CHUNK = 16 * 1024,     /* bytes per recv: what the parser takes at a time */
-    READ_TURN = 256 * 1024,     /* bytes per readable event, so that others get their turn */
-    OUT_MAX = 64 * 1024 * 1024, /* unsent bytes: Redis has not read for too long */
-    OUT_KEPT = 256 * 1024,      /* buffer kept when all is sent */
-    OUT_COMPACT = 1024 * 1024,  /* sent bytes that are worth moving the rest for */
-    BATCH_NAMES = 500,          /* channels in one SUBSCRIBE */
-    GREETING_MAX = 3,           /* AUTH, CLIENT SETNAME, SELECT */
+    DIAL_MS = 1000,         /* to resolve, connect and be greeted */
+    STABLE_MS = 1000,       /* up for so long, the link has earned a quick redial */
+    READ_CHUNK = 16 * 1024, /* bytes per recv: what the parser takes at a time */
+    READ_TURN = 256 * 1024, /* bytes per readable event, so that others get their turn */
+    GREETING_MAX = 3,       /* AUTH, CLIENT SETNAME, SELECT */
 };
 
 /* Upper bounds of the wait before a redial; the lower bound is half of it. */
@@ -61,14 +55,6 @@ struct pending {
     struct list member; /* of redis_link.pending, oldest first */
     void (*on_reply)(void *arg, const struct redis_reply_view *reply);
     void *arg;
-};
-
-/* Names gathered for one SUBSCRIBE, UNSUBSCRIBE or PSUBSCRIBE. */
-struct batch {
-    const char *verb; /* compared by pointer; NULL when empty */
-    size_t count;
-    struct buf names;         /* one behind the other */
-    size_t ends[BATCH_NAMES]; /* where in names each ends */
 };
 
 struct redis_link {
@@ -93,15 +79,13 @@ struct redis_link {
     struct redis_parse *parse;
     bool has_handed_out; /* something, to the owner, in this readable event */
     int write_error;     /* errno; reading on tells what Redis said before it went away */
-    struct buf out;
-    size_t sent; /* bytes of out */
 
     bool can_fail[GREETING_MAX]; /* for each command of the greeting: its error is passed over */
     size_t greetings;            /* sent */
     size_t greeted;              /* answered */
 
     struct list pending;
-    struct batch batch;
+    struct redis_out out;
 };
 
 static const char verb_subscribe[] = "SUBSCRIBE";
@@ -147,11 +131,7 @@ static void drop_connection(struct redis_link *l)
         l->fd = -1;
     }
     event_del(&l->flush);
-    buf_fini(&l->out);
-    l->sent = 0;
-    l->batch.verb = NULL;
-    l->batch.count = 0;
-    buf_clear(&l->batch.names);
+    redis_out_fini(&l->out);
 }
 
 static void wait_and_redial(struct redis_link *l)
@@ -206,41 +186,24 @@ static void end_connection(struct redis_link *l, const char *reason)
 
 /* === Out ====================================================================================== */
 
-static size_t unsent(const struct redis_link *l)
+static void overflow(struct redis_link *l)
 {
-    return l->out.len - l->sent;
-}
-
-static void drop_sent(struct redis_link *l)
-{
-    if (unsent(l) == 0) {
-        l->sent = 0;
-        buf_clear(&l->out);
-        if (l->out.cap > OUT_KEPT)
-            buf_fini(&l->out);
-    } else if (l->sent > OUT_COMPACT && l->sent > l->out.len / 2) {
-        buf_consume(&l->out, l->sent);
-        l->sent = 0;
-    }
+    end_connection(l, "Redis does not read what is sent to it");
 }
 
 /* A failed write does not end the connection: Redis may have said why it closes. The reader finds
  * that, or else the end. */
 static void write_out(struct redis_link *l)
 {
-    while (unsent(l) > 0 && l->write_error == 0) {
-        ssize_t n = send(l->fd, l->out.data + l->sent, unsent(l), MSG_NOSIGNAL);
-        if (n >= 0) {
-            l->sent += (size_t)n;
-        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-            event_add(&l->writable, NULL);
-            break;
-        } else if (errno != EINTR) {
-            l->write_error = errno;
-            event_active(&l->readable, EV_READ, 0);
-        }
+    if (l->write_error != 0)
+        return;
+    enum redis_out_status status = redis_out_send(&l->out, l->fd);
+    if (status == REDIS_OUT_FULL) {
+        event_add(&l->writable, NULL);
+    } else if (status == REDIS_OUT_FAILED) {
+        l->write_error = errno;
+        event_active(&l->readable, EV_READ, 0);
     }
-    drop_sent(l);
 }
 
 static void write_soon(struct redis_link *l)
@@ -254,46 +217,15 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
     write_out(arg);
 }
 
-/* False: it is not written, because there is no room; the link is down. */
-static bool put_command(struct redis_link *l, const struct slice *args, size_t count)
-{
-    if (redis_format_bytes(args, count) > OUT_MAX - unsent(l)) {
-        end_connection(l, "Redis does not read what is sent to it");
-        return false;
-    }
-    if (!redis_format_command(&l->out, args, count)) {
-        end_connection(l, "a command could not be formatted");
-        return false;
-    }
-    return true;
-}
-
-static void put_batch(struct redis_link *l)
-{
-    struct batch *b = &l->batch;
-    if (b->verb == NULL)
-        return;
-    struct slice args[BATCH_NAMES + 1] = {slice_str(b->verb)};
-    size_t start = 0;
-    for (size_t i = 0; i < b->count; i++) {
-        args[i + 1] = slice_of(b->names.data + start, b->ends[i] - start);
-        start = b->ends[i];
-    }
-    size_t count = b->count + 1;
-    b->verb = NULL;
-    b->count = 0;
-    (void)put_command(l, args, count); /* when refused, the link is down, and all is asked again */
-    buf_clear(&b->names);
-}
-
 static void on_flush(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd, (void)what;
     struct redis_link *l = arg;
     enter(l);
-    put_batch(l);
-    if (l->fd >= 0)
+    if (redis_out_end_names(&l->out))
         write_out(l);
+    else
+        overflow(l);
     leave(l);
 }
 
@@ -302,31 +234,26 @@ static void gather(struct redis_link *l, const char *verb, struct slice name)
     if (l->state != LINK_UP || !l->config.is_subscriber)
         return;
     enter(l);
-    struct batch *b = &l->batch;
-    if (b->verb != verb || b->count == BATCH_NAMES)
-        put_batch(l);
-    if (l->state == LINK_UP) {
-        b->verb = verb;
-        buf_append(&b->names, name.ptr, name.len);
-        b->ends[b->count++] = b->names.len;
+    if (redis_out_name(&l->out, verb, name))
         write_soon(l);
-    }
+    else
+        overflow(l);
     leave(l);
 }
 
 /* === The greeting ============================================================================= */
 
-static bool greet_with(struct redis_link *l, const char *const words[], bool can_fail)
+static void greet_with(struct redis_link *l, const char *const words[], bool can_fail)
 {
     struct slice args[4];
     size_t count = 0;
     for (; words[count] != NULL; count++)
         args[count] = slice_str(words[count]);
-    l->can_fail[l->greetings++] = can_fail;
-    return put_command(l, args, count);
+    if (redis_out_command(&l->out, args, count)) /* it does: there is nothing before it */
+        l->can_fail[l->greetings++] = can_fail;
 }
 
-static bool greet(struct redis_link *l)
+static void greet(struct redis_link *l)
 {
     const struct redis_url *url = &l->config.url;
     char db[12];
@@ -336,13 +263,13 @@ static bool greet(struct redis_link *l)
     const char *const set_name[] = {"CLIENT", "SETNAME", "tickcast", NULL};
     const char *const select_db[] = {"SELECT", db, NULL};
 
-    if (url->user[0] != '\0' && !greet_with(l, auth_user, false))
-        return false;
-    if (url->user[0] == '\0' && url->password[0] != '\0' && !greet_with(l, auth, false))
-        return false;
-    if (!greet_with(l, set_name, true))
-        return false;
-    return url->db == 0 || greet_with(l, select_db, false);
+    if (url->user[0] != '\0')
+        greet_with(l, auth_user, false);
+    else if (url->password[0] != '\0')
+        greet_with(l, auth, false);
+    greet_with(l, set_name, true);
+    if (url->db != 0)
+        greet_with(l, select_db, false);
 }
 
 static bool is_fatal(struct slice error)
@@ -499,8 +426,8 @@ static void on_connected(void *arg, int fd)
     event_assign(&l->readable, l->base, fd, EV_READ | EV_PERSIST, on_readable, l);
     event_assign(&l->writable, l->base, fd, EV_WRITE, on_writable, l);
     event_add(&l->readable, NULL);
-    if (greet(l))
-        write_out(l);
+    greet(l);
+    write_out(l);
     leave(l);
 }
 
@@ -563,7 +490,7 @@ static void destroy(struct redis_link *l)
         free(list_entry(first, struct pending, member));
     redis_parse_free(l->parse);
     redis_dial_free(l->dial);
-    buf_fini(&l->batch.names);
+    redis_out_fini(&l->out);
     free(l);
 }
 
@@ -613,7 +540,12 @@ void redis_link_command(struct redis_link *l, const struct slice *args, size_t c
                         void *arg)
 {
     enter(l);
-    if (l->state == LINK_UP && !l->config.is_subscriber && put_command(l, args, count)) {
+    bool is_in = l->state == LINK_UP && !l->config.is_subscriber;
+    if (is_in && !redis_out_command(&l->out, args, count)) {
+        is_in = false;
+        overflow(l);
+    }
+    if (is_in) {
         struct pending *c = mem_alloc(sizeof *c);
         *c = (struct pending){.on_reply = reply_to, .arg = arg};
         list_append(&l->pending, &c->member);
