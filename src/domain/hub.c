@@ -282,7 +282,7 @@ static void run_live(struct message *m)
     struct hub_channel *c = hub_find(lm->hub, slice_of(lm->name, lm->name_len));
     if (c != NULL) {
         c->live = true;
-        if (lm->last != NULL && c->last == NULL && c->cohort_count == 0) {
+        if (lm->last != NULL && c->ns->snapshot && c->last == NULL && c->cohort_count == 0) {
             set_last(c, lm->last);
             set_epoch(c, lm->last);
         }

@@ -45,7 +45,7 @@ def test_conventions(node):
 
 
 WANTED = """
-tickcast_connections tickcast_connections_total tickcast_connections_ended_total
+tickcast_connections tickcast_connections_opened_total tickcast_connections_ended_total
 tickcast_channels tickcast_subscriptions tickcast_publications_total tickcast_deliveries_total
 tickcast_delivered_bytes_total tickcast_delivered_uncompressed_bytes_total tickcast_redis_up
 tickcast_redis_connects_total tickcast_canary_sent_total tickcast_canary_seen_total
@@ -82,7 +82,7 @@ def test_traffic_moves_the_counters(node, bus, connect):
         return after[key] - before[key]
 
     assert moved("tickcast_connections") == 4
-    assert moved("tickcast_connections_total") == 4
+    assert moved("tickcast_connections_opened_total") == 4
     assert moved("tickcast_subscriptions") == 8
     assert moved("tickcast_publications_total") == 50
     assert moved("tickcast_publication_bytes_total") == 2 * (10 + 15 * 2)

@@ -62,9 +62,9 @@ def test_ten_thousand_visits_leave_nothing(world, redis, workers):
     node.wait_metric("tickcast_sockets", 0, timeout=20)
     node.wait_metric("tickcast_connections", 0)
     node.wait_metric("tickcast_subscriptions", 0)
-    assert node.descriptors() == idle
+    assert node.descriptors() <= idle
     assert node.rss_kb() - warm < 1024, f"{node.rss_kb() - warm} KB more than after the warm-up"
-    assert node.metric("tickcast_connections_total") == 12500
+    assert node.metric("tickcast_connections_opened_total") == 12500
 
 
 @pytest.mark.parametrize("path", ["/ws", "/echo"])
