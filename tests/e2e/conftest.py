@@ -11,7 +11,7 @@ import pytest
 import world as world_module
 from client import Client
 from wire import Wire
-from world import SLOWER, World
+from world import SLOWER, World, eventually
 
 LIMIT_S = 40  # for one test; a test that needs more says @pytest.mark.limit(seconds)
 WORLDS = []  # those alive now, for their logs
@@ -131,12 +131,16 @@ def connect():
     def make(node, raw=False, path="/ws", options=None, **query):
         if raw:
             query["format"] = "raw"
+            before = node.metric("tickcast_subscriptions")
         client = Client(node.url(path, **query), **(options or {}))
         opened.append(client)
         if not raw and path == "/ws":
             client.hello = client.expect("hello")
         else:
-            client.protocol_ping()  # answered once the node has subscribed it
+            client.protocol_ping()
+        if raw and "channels" in query:  # nothing is said to it, so the node must be asked
+            eventually(lambda: node.metric("tickcast_subscriptions") > before,
+                       what="the raw client's subscription")
         return client
 
     yield make
