@@ -118,11 +118,20 @@ def test_kick_of_nobody(operator, nodes, connect):
 
 
 def test_loglevel(operator, nodes):
+    def lines_of_a_refusal(node):
+        before = node.log()
+        assert node.get("/nope").status == 404
+        operator.ask(2, cmd="ping")
+        return node.log()[len(before):]
+
+    assert "level=debug" not in lines_of_a_refusal(nodes[0])
     replies = operator.ask(2, cmd="loglevel", level="debug")
     assert all(r["ok"] for r in replies)
-    eventually(lambda: operator.ask(2, cmd="ping") and "level=debug" in nodes[0].log(),
-               what="a line of level debug", interval=0.1)
-    assert all(r["ok"] for r in operator.ask(2, cmd="loglevel", level="error"))
+    for node in nodes:
+        eventually(lambda: "level=debug" in lines_of_a_refusal(node), what="a line of level debug")
+    operator.ask(1, cmd="loglevel", level="error", node="n1")
+    eventually(lambda: lines_of_a_refusal(nodes[0]) == "", what="silence")
+    assert "level=debug" in lines_of_a_refusal(nodes[1])
 
 
 def test_stats(operator, nodes, connect):

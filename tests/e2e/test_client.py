@@ -55,7 +55,7 @@ def test_conn_is_unique(world, redis, connect):
 # --- ids and errors ---------------------------------------------------------------------------
 
 @pytest.mark.parametrize("number", [0, 1, -1, 2**53 - 1, "", "a", "x" * 64, "\u20ac" * 21,
-                                    "quote\"back\\slash", "\u0000\u001f", "7"], ids=ascii)
+                                    "quote\"back\\slash", "\u0001\u001f", "7"], ids=ascii)
 @pytest.mark.parametrize("command", [{"action": "ping"}, {"action": "list"},
                                      {"action": "subscribe", "channels": ["quote:ID"]},
                                      {"action": "nonsense"}, {"action": "subscribe"}],
@@ -318,7 +318,7 @@ def test_ack_of_a_subscribe(shared, connect):
 
 BAD_CHANNELS = ["", "quote", "quote:", ":A", "quote:a b", "quote:a,b", "quote:a\"b", "quote:a\\b",
                 "quote:{a}", "quote:*", "quote:a?", "quote:[a]", "quote:\u20ac", "quote:a\n",
-                "quote:\u0000", "quote:A\u0000B", "quote:\x7f", "quote:" + "x" * 123, "x" * 1000 + ":a"]
+                "quote:\u0001", "quote:\x7f", "quote:" + "x" * 123, "x" * 1000 + ":a"]
 
 
 @pytest.mark.parametrize("channel", BAD_CHANNELS, ids=ascii)
@@ -326,6 +326,22 @@ def test_malformed_channels(shared, connect, channel):
     ack = connect(shared).subscribe(channel)
     assert ack["accepted"] == 0
     assert ack["rejected"] == [{"channel": channel, "code": 400, "name": "bad_channel"}]
+
+
+@pytest.mark.parametrize("command", [
+    {"action": "subscribe", "channels": ["quote:NUL\0x"]},
+    {"action": "list", "id": "\0"},
+    {"action": "list\0"},
+], ids=str)
+def test_a_nul_inside_a_string_is_refused(shared, bus, connect, command):
+    """It must not end the string early: `quote:NUL\\0x` is not `quote:NUL`."""
+    client = connect(shared)
+    client.send(**command)
+    reply = client.recv()
+    assert reply["action"] == "error" or reply["accepted"] == 0
+    client.nothing_more()
+    assert client.ask("list")["channels"] == []
+    assert bus.listeners("quote:NUL") == 0
 
 
 @pytest.mark.parametrize("channel", ["quote:" + "x" * 122, "quote:a:b:c", "quote:!#$%&'()+-./;<=>@^_`|~",

@@ -125,7 +125,7 @@ def test_an_offer_that_cannot_be_honoured_is_declined(node, wire, offer):
     ("permessage-deflate; nonsense, permessage-deflate; server_max_window_bits=12", "12"),
     ("permessage-bzip2, permessage-deflate; client_max_window_bits", None),
     ("permessage-deflate; server_max_window_bits=10, permessage-deflate", "10"),
-    ("foo; bar=\"abc\", permessage-deflate", None),
+    ("foo; bar=\"quoted\", permessage-deflate", None),
     ("permessage-deflate; server_max_window_bits=\"11\"", "11"),
     ("  permessage-deflate  ;  server_max_window_bits=13  ", "13"),
 ])

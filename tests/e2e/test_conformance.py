@@ -431,7 +431,7 @@ def test_many_messages_one_after_the_other(echo, size):
 class TestMessageLimit:
     """A message over limits.message_bytes is 1009, however it comes."""
 
-    LIMIT = 1000
+    LIMIT = 1024
 
     @pytest.fixture(scope="class")
     def small(self, module_world):
@@ -442,15 +442,15 @@ class TestMessageLimit:
         echo = wire(small).upgrade("/echo")
         echo.send_frame(TEXT, b"x" * self.LIMIT)
         echo.expect(TEXT, b"x" * self.LIMIT)
-        echo.send(frame(TEXT, b"x" * 600, fin=False) + frame(CONT, b"x" * 400))
+        echo.send(frame(TEXT, b"x" * 600, fin=False) + frame(CONT, b"x" * 424))
         echo.expect(TEXT, b"x" * self.LIMIT)
 
     @pytest.mark.parametrize("data", [
-        frame(TEXT, b"x" * 1001),
+        frame(TEXT, b"x" * 1025),
         frame(BINARY, b"x" * 70000),
-        frame(TEXT, b"x" * 600, fin=False) + frame(CONT, b"x" * 401),
-        frame(TEXT, b"x" * 600, fin=False) + frame(CONT, b"x" * 401, fin=False),
-        header(TEXT, 1001) + b"mask",
+        frame(TEXT, b"x" * 600, fin=False) + frame(CONT, b"x" * 425),
+        frame(TEXT, b"x" * 600, fin=False) + frame(CONT, b"x" * 425, fin=False),
+        header(TEXT, 1025) + b"mask",
         header(TEXT, 100 * MIB) + b"mask",
         header(BINARY, (1 << 63) - 1) + b"mask",
         frame(TEXT, b"x" * 600, fin=False) + header(CONT, 1 << 40) + b"mask",

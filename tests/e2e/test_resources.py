@@ -62,13 +62,13 @@ def test_ten_thousand_visits_leave_nothing(world, redis, workers):
     node.wait_metric("tickcast_sockets", 0, timeout=20)
     node.wait_metric("tickcast_connections", 0)
     node.wait_metric("tickcast_subscriptions", 0)
-    assert node.descriptors() <= idle
+    eventually(lambda: node.descriptors() <= idle, what="descriptors to be closed")
     assert node.rss_kb() - warm < 1024, f"{node.rss_kb() - warm} KB more than after the warm-up"
     assert node.metric("tickcast_connections_opened_total") == 12500
 
 
 @pytest.mark.parametrize("path", ["/ws", "/echo"])
-def test_a_frame_of_100_mb_takes_no_memory(world, redis, wire, path):
+def test_a_huge_frame_within_the_limit_takes_memory_as_it_comes(world, redis, wire, path):
     """failures.md 16: announced lengths are checked before memory is taken."""
     node = world.node(redis, settings={"node.echo": "yes", "limits.message_bytes": 1 << 30})
     ones = [wire(node).upgrade(path) for _ in range(20)]

@@ -271,7 +271,7 @@ class Node:
             "listen.address": "127.0.0.1:0",
             "ops.address": "127.0.0.1:0",
             "redis.url": redis_url,
-            "redis.canary_ms": 500,
+            "redis.canary_ms": 300 if not SANITIZER else 1000,
         }
         self.settings.update(settings or {})
         self.sets = list(sets)
