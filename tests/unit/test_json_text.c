@@ -146,6 +146,7 @@ static const struct json_case must_fail[] = {
     CASE("\"\\u+123\""),
     CASE("\"\\U0041\""),
     CASE("\"\\u00"),
+    CASE("\"\\u123"),
     CASE("\"a\nb\""),
     CASE("\"a\tb\""),
     CASE("\"a\0b\""),
