@@ -164,6 +164,8 @@ static bool run_load(struct bench *b)
     settle_counts(b);
     if (b->publisher.error[0] != '\0')
         snprintf(b->error, sizeof b->error, "publisher: %.140s", b->publisher.error);
+    else if (!is_live)
+        snprintf(b->error, sizeof b->error, "the publisher was not ready in time");
     return is_live && b->error[0] == '\0';
 }
 
