@@ -141,6 +141,7 @@ struct bench {
     bool counting;
 
     uint64_t deliveries, frames, bytes, lost, out_of_order, foreign;
+    uint64_t read_ns; /* when the bytes at hand were read; 0: not asked for yet */
     uint64_t last_ns; /* of the last delivery */
     struct histogram latency;
 

@@ -265,6 +265,7 @@ static bool read_once(struct bench *b, struct bench_client *c)
             bench_client_close(b, c);
         return false;
     }
+    b->read_ns = 0;
     if (b->counting) {
         b->bytes += (uint64_t)got;
         b->last_ns = 0; /* filled in at the end of the turn */

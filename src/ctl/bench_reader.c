@@ -63,8 +63,9 @@ static void check_item(struct bench *b, size_t index, const char *payload)
     /* Channels take turns at being timed, so that few numbers on many channels give enough. */
     if ((number + channel) % (uint32_t)b->options.sample == 0) {
         uint64_t sent_ns = payload_time_ns(payload);
-        uint64_t now_ns = clock_mono_ns();
-        histogram_add(&b->latency, now_ns > sent_ns ? now_ns - sent_ns : 0);
+        if (b->read_ns == 0) /* once for all items of one read */
+            b->read_ns = clock_mono_ns();
+        histogram_add(&b->latency, b->read_ns > sent_ns ? b->read_ns - sent_ns : 0);
     }
 }
 
