@@ -42,14 +42,14 @@ struct bench_options {
     int64_t channels;  /* per client */
     int64_t of;        /* channels in all */
     int64_t size;      /* payload bytes */
-    int64_t window;    /* closed loop: publications in flight to the slowest client */
+    int64_t window;    /* publications in flight to the slowest client; 0: no limit */
     int64_t in_flight; /* connections being opened at a time */
     int64_t inflate;   /* clients whose compressed frames are looked into */
     int64_t sample;    /* every how manieth number gives a latency */
     int64_t addresses; /* source addresses, from 127.0.0.2 */
     int64_t pid;       /* the node's; 0: not measured */
     int64_t nap_us;    /* the reader's, when there is nothing to read; 0: it waits in the kernel */
-    double rate;       /* publications per second; 0: closed loop */
+    double rate;       /* publications per second; 0: the window alone says when */
     double seconds;
     double settle_s;
     bool raw;

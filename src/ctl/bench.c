@@ -111,7 +111,7 @@ static void read_while_published(struct bench *b)
     uint64_t limit_ns = clock_mono_ns() + seconds_to_ns(b->options.seconds * 2) + DRAIN_LIMIT_NS;
     while (!atomic_load_explicit(&b->shared.finished, memory_order_relaxed)) {
         bench_turn(b, TURN_MS);
-        if (b->options.rate == 0)
+        if (b->options.window > 0)
             tell_slowest(b);
         if (clock_mono_ns() > limit_ns || b->open == 0)
             atomic_store(&b->shared.stop, true);

@@ -56,8 +56,10 @@ static int check(struct bench_options *o, const struct texts *texts)
         return ctl_misuse("--stalled: leaves nobody who reads");
     if (o->compress && o->stalled > 0)
         return ctl_misuse("--stalled does not go with --compress");
-    if (o->compress && o->inflate == 0 && o->rate == 0)
-        return ctl_misuse("--inflate 0 needs a --rate: nobody is looked at");
+    if (o->rate == 0 && o->window == 0)
+        o->window = 256;
+    if (o->compress && o->inflate == 0 && o->window > 0)
+        return ctl_misuse("--inflate 0 does not go with a window: nobody is looked at");
     if (texts->idle && texts->storm)
         return ctl_misuse("--idle and --storm are two runs");
     o->publish = strcmp(texts->publisher, "thread") == 0;
@@ -81,7 +83,9 @@ static int parse_table(int argc, char **argv, struct bench_options *o, struct te
          "publications/s over all channels; 0: as fast as the slowest client keeps up (200)", 0,
          10000000},
         {"--window", CTL_INT, &o->window, "W",
-         "with --rate 0: publications in flight to the slowest client (256)", 1, 1000000},
+         "publications in flight to the slowest client at most; 1: each travels alone"
+         " (no limit; with --rate 0: 256)",
+         1, 1000000},
         {"--seconds", CTL_REAL, &o->seconds, "S", "how long to publish (5)", 0, 86400},
         {"--settle", CTL_REAL, &o->settle_s, "S", "quiet time after connecting (1)", 0, 86400},
         {"--raw", CTL_FLAG, &o->raw, NULL, "format=raw", 0, 0},
@@ -127,7 +131,6 @@ int bench_options_parse(int argc, char **argv, struct bench_options *o)
                                 .channels = 1,
                                 .of = 1,
                                 .size = 256,
-                                .window = 256,
                                 .in_flight = 256,
                                 .inflate = 16,
                                 .sample = 16,

@@ -3,8 +3,8 @@
  *
  * Writes PUBLISH commands in RESP by hand, pipelined: all commands have one length, so a command is
  * a copied template with digits put in place. With a rate, publication k is due k/rate seconds
- * after the first, whatever has happened in between; without, as many are sent as the slowest
- * client's window allows. Channels take turns.
+ * after the first, whatever has happened in between; with a window, as many are out as the slowest
+ * client allows; both may be given. Channels take turns.
  *
  * Before it measures it waits until Redis has a subscriber for every channel that a client asked
  * for, and sends a few publications with the number 0, which nobody counts.
@@ -290,44 +290,68 @@ static bool warm_up(struct bench *b, struct maker *m)
     return true;
 }
 
-static void run_open(struct bench *b, struct maker *m)
+/* How many publications may be out by now, by the rate. */
+static uint64_t due_by_rate(const struct bench *b, uint64_t now_ns)
 {
     const struct bench_options *o = &b->options;
-    struct bench_publisher *p = &b->publisher;
+    if (o->rate == 0)
+        return UINT64_MAX;
+    double passed_s = (double)(now_ns - b->publisher.first_ns) / 1e9;
     uint64_t total = (uint64_t)(o->rate * o->seconds + 0.5);
-    while (p->total < total && !atomic_load_explicit(&b->shared.stop, memory_order_relaxed)) {
-        uint64_t now_ns = clock_mono_ns();
-        uint64_t due = 1 + (uint64_t)((double)(now_ns - p->first_ns) / 1e9 * o->rate);
-        if (due > total)
-            due = total;
-        if (due > p->total) {
-            uint64_t count = due - p->total < BATCH ? due - p->total : BATCH;
-            if (!publish(b, m, (unsigned)count, true))
-                return;
-            continue;
-        }
-        uint64_t next_ns = p->first_ns + (uint64_t)((double)p->total / o->rate * 1e9) + 1;
-        bool is_dense = 1e9 / o->rate < TICK_NS;
-        sleep_until_ns(is_dense ? now_ns + TICK_NS : next_ns);
-    }
+    uint64_t due = 1 + (uint64_t)(passed_s * o->rate);
+    return due < total ? due : total;
 }
 
-static void run_closed(struct bench *b, struct maker *m)
+/* And by the window. */
+static uint64_t due_by_window(struct bench *b)
+{
+    if (b->options.window == 0)
+        return UINT64_MAX;
+    return atomic_load_explicit(&b->shared.slowest, memory_order_relaxed) +
+           (uint64_t)b->options.window;
+}
+
+/* When it makes sense to look again. */
+static uint64_t next_look_ns(const struct bench *b, uint64_t now_ns, bool is_window_full)
+{
+    const struct bench_publisher *p = &b->publisher;
+    if (is_window_full)
+        return now_ns + CLOSED_TICK_NS;
+    double gap_ns = 1e9 / b->options.rate;
+    if (gap_ns < TICK_NS)
+        return now_ns + TICK_NS;
+    return p->first_ns + (uint64_t)((double)p->total * gap_ns) + 1;
+}
+
+/* Without a window the rate says what is published, however long that takes; with one, time ends
+ * it. */
+static bool is_over(const struct bench *b, uint64_t now_ns)
 {
     const struct bench_options *o = &b->options;
+    const struct bench_publisher *p = &b->publisher;
+    if (atomic_load_explicit(&b->shared.stop, memory_order_relaxed))
+        return true;
+    if (o->rate > 0 && p->total >= (uint64_t)(o->rate * o->seconds + 0.5))
+        return true;
+    return o->window > 0 && now_ns - p->first_ns >= (uint64_t)(o->seconds * 1e9);
+}
+
+static void run(struct bench *b, struct maker *m)
+{
     struct bench_publisher *p = &b->publisher;
-    uint64_t end_ns = p->first_ns + (uint64_t)(o->seconds * 1e9);
-    while (clock_mono_ns() < end_ns &&
-           !atomic_load_explicit(&b->shared.stop, memory_order_relaxed)) {
-        uint64_t slowest = atomic_load_explicit(&b->shared.slowest, memory_order_relaxed);
-        uint64_t flying = p->total > slowest ? p->total - slowest : 0;
-        uint64_t window = (uint64_t)o->window;
-        if (flying >= window) {
-            sleep_until_ns(clock_mono_ns() + CLOSED_TICK_NS);
+    for (;;) {
+        uint64_t now_ns = clock_mono_ns();
+        if (is_over(b, now_ns))
+            return;
+        uint64_t by_rate = due_by_rate(b, now_ns);
+        uint64_t by_window = due_by_window(b);
+        uint64_t due = by_rate < by_window ? by_rate : by_window;
+        if (due <= p->total) {
+            sleep_until_ns(next_look_ns(b, now_ns, by_window <= p->total));
             continue;
         }
-        uint64_t count = window - flying;
-        if (!publish(b, m, (unsigned)(count < BATCH ? count : BATCH), true))
+        uint64_t count = due - p->total < BATCH ? due - p->total : BATCH;
+        if (!publish(b, m, (unsigned)count, true))
             return;
     }
 }
@@ -347,7 +371,7 @@ static void *publisher_main(void *arg)
             sleep_until_ns(clock_mono_ns() + START_NS);
             p->cpu_s = node_cpu_read_s(b->options.pid);
             p->first_ns = clock_mono_ns();
-            (b->options.rate > 0 ? run_open : run_closed)(b, &maker);
+            run(b, &maker);
             p->last_ns = clock_mono_ns();
         }
     }

@@ -31,6 +31,7 @@ def bench(ctl, redis):
     ("--size", "66"),
     ("--raw", "--nap", "0"),
     ("--raw", "--rate", "0", "--window", "32"),
+    ("--raw", "--rate", "2000", "--window", "1"),
 ], ids=" ".join)
 def test_everything_arrives(bench, node, options):
     node.wait_ready()
