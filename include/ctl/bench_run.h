@@ -148,7 +148,8 @@ struct bench {
     uint64_t connect_ns;
     double connect_cpu_s;
     struct node_usage before, idle, end;
-    double cpu_s; /* the node's, from the first publication to the last delivery */
+    double cpu_s;     /* the node's, from the first publication to the last delivery */
+    double own_cpu_s; /* ours meanwhile: near the seconds, we are the limit */
     double seconds;
     uint64_t expected;
     bool estimated;

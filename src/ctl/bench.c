@@ -145,12 +145,18 @@ static void settle_counts(struct bench *b)
         b->deliveries = (uint64_t)((double)got / (double)expected * (double)b->expected + 0.5);
 }
 
+static double own_cpu_read_s(void)
+{
+    return (double)clock_read_ns(CLOCK_PROCESS_CPUTIME_ID) / 1e9;
+}
+
 static bool run_load(struct bench *b)
 {
     b->counting = true;
     if (!bench_publisher_start(b))
         return false;
     bool is_live = await_live(b);
+    double own_cpu_s = own_cpu_read_s();
     if (!is_live)
         atomic_store(&b->shared.stop, true);
     b->frames = b->bytes = 0; /* the warm-up's */
@@ -159,6 +165,7 @@ static bool run_load(struct bench *b)
     if (is_live)
         read_the_rest(b);
     b->cpu_s = node_cpu_read_s(b->options.pid) - b->publisher.cpu_s;
+    b->own_cpu_s = own_cpu_read_s() - own_cpu_s;
     if (b->last_ns > b->publisher.first_ns)
         b->seconds = (double)(b->last_ns - b->publisher.first_ns) / 1e9;
     settle_counts(b);

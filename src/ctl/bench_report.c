@@ -96,6 +96,7 @@ static void print_load(const struct bench *b)
     print_line(b, "seconds", b->seconds, "s", 3);
     print_line(b, "deliveries_per_s", ratio((double)b->deliveries, b->seconds), "/s", 0);
     print_line(b, "cpu_s", b->cpu_s, "s of the node", 4);
+    print_line(b, "own_cpu_s", b->own_cpu_s, "s of this program", 4);
     print_line(b, "cpu_us_per_delivery", ratio(b->cpu_s * 1e6, (double)b->deliveries), "us", 4);
 }
 
