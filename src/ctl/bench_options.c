@@ -56,8 +56,13 @@ static int check(struct bench_options *o, const struct texts *texts)
         return ctl_misuse("--stalled: leaves nobody who reads");
     if (o->compress && o->stalled > 0)
         return ctl_misuse("--stalled does not go with --compress");
+    /* Where clients have different channels, how far one is, is only known to a round of them all.
+     */
+    int64_t round = o->channels < o->of ? o->of : 0;
     if (o->rate == 0 && o->window == 0)
-        o->window = 256;
+        o->window = round > 64 ? 4 * round : 256;
+    if (o->window > 0 && o->window <= round)
+        return ctl_misuse("--window: more than --of, or nothing would move");
     if (o->compress && o->inflate == 0 && o->window > 0)
         return ctl_misuse("--inflate 0 does not go with a window: nobody is looked at");
     if (texts->idle && texts->storm)
@@ -84,7 +89,7 @@ static int parse_table(int argc, char **argv, struct bench_options *o, struct te
          10000000},
         {"--window", CTL_INT, &o->window, "W",
          "publications in flight to the slowest client at most; 1: each travels alone"
-         " (no limit; with --rate 0: 256)",
+         " (no limit; with --rate 0: 256 or 4 K)",
          1, 1000000},
         {"--seconds", CTL_REAL, &o->seconds, "S", "how long to publish (5)", 0, 86400},
         {"--settle", CTL_REAL, &o->settle_s, "S", "quiet time after connecting (1)", 0, 86400},

@@ -32,6 +32,7 @@ def bench(ctl, redis):
     ("--raw", "--nap", "0"),
     ("--raw", "--rate", "0", "--window", "32"),
     ("--raw", "--rate", "2000", "--window", "1"),
+    ("--channels", "5", "--of", "400", "--rate", "0"),
 ], ids=" ".join)
 def test_everything_arrives(bench, node, options):
     node.wait_ready()
@@ -110,6 +111,7 @@ def test_what_a_server_does_wrong_is_seen(bench, server, bodies, expected):
     (("--url", "http://127.0.0.1/"), "ws://"),
     (("--stalled", "1000"), "--stalled"),
     (("--idle", "--storm"), "--storm"),
+    (("--of", "40", "--window", "40"), "--window"),
     (("--publisher", "me"), "--publisher"),
 ])
 def test_bad_usage(ctl, options, part):
