@@ -4,7 +4,9 @@
  * Every period a numbered canary is published through the command link and must come back on the
  * subscriber link. The feed is ok while the subscriber link is up, everything is subscribed and
  * the last canary came back within three periods; otherwise it is suspect, with a reason. A link
- * over which no canary has come for three periods is dropped and redone: open is not alive.
+ * over which nothing at all has come for three periods is dropped and redone: open is not alive.
+ * One that is merely behind - the canary queues with the data - is suspect, but dropping it would
+ * lose what it still carries.
  *
  * Owner: the main thread.
  */
@@ -46,6 +48,9 @@ void feed_health_send(struct feed_health *h); /* a canary now, when the command 
 
 /* A message on a channel that nobody follows: true when it was this node's canary. */
 bool feed_health_on_message(struct feed_health *h, struct slice channel, struct slice payload);
+
+/* Something came over the subscriber link: late or not, it is not dead. */
+void feed_health_on_read(struct feed_health *h);
 
 void feed_health_check(struct feed_health *h); /* something may have changed: judge again */
 

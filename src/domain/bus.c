@@ -306,7 +306,7 @@ static void on_read_end(void *arg)
         hub_post_publications(b->hubs[i], batch->list, batch->count);
         *batch = (struct batch){0};
     }
-    feed_health_check(b->health);
+    feed_health_on_read(b->health);
 }
 
 /* --- the command link ---------------------------------------------------------------------- */

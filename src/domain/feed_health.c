@@ -22,6 +22,7 @@ struct feed_health {
     char token[24]; /* this process: canaries of a namesake are not ours */
     uint64_t next_number;
     uint64_t seen_ms; /* when one last came back on the present link; 0: not yet */
+    uint64_t read_ms; /* when anything last came over the subscriber link */
     uint64_t up_ms;   /* since when the subscriber link is up; 0: it is not */
     const char *reason;
     uint64_t dial_logged_ms;
@@ -92,6 +93,12 @@ bool feed_health_on_message(struct feed_health *h, struct slice channel, struct 
     return true;
 }
 
+void feed_health_on_read(struct feed_health *h)
+{
+    h->read_ms = now(h);
+    feed_health_check(h);
+}
+
 void feed_health_on_up(struct feed_health *h)
 {
     h->up_ms = now(h);
@@ -121,7 +128,7 @@ void feed_health_on_dial_failed(struct feed_health *h, const char *link, const c
 static void drop_dead_link(struct feed_health *h)
 {
     uint64_t patience_ms = PERIODS_MAX * h->setup.period_ms;
-    uint64_t since_ms = h->seen_ms > h->up_ms ? h->seen_ms : h->up_ms;
+    uint64_t since_ms = h->read_ms > h->up_ms ? h->read_ms : h->up_ms;
     if (h->up_ms == 0 || now(h) - since_ms <= patience_ms)
         return;
     if (!redis_link_is_up(h->setup.command))

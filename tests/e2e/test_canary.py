@@ -1,0 +1,132 @@
+"""A Redis that is up but wrong, played by a small server of our own: what the canary must notice."""
+import socket
+import threading
+
+import pytest
+
+from world import SLOWER, eventually
+
+
+def bulk(*parts):
+    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(p), p) for p in parts)
+
+
+class FakeRedis:
+    """Confirms subscriptions and answers commands, but publishes only what the test tells it to."""
+
+    def __init__(self, refuse=None):
+        self.refuse = refuse  # a channel whose SUBSCRIBE is denied
+        self.accepted = 0
+        self.subscribers = []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                sock, _ = self.listener.accept()
+            except OSError:
+                return
+            self.accepted += 1
+            threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
+
+    def _serve(self, sock):
+        stream = sock.makefile("rb")
+        try:
+            while True:
+                count = int(stream.readline()[1:])
+                args = []
+                for _ in range(count):
+                    length = int(stream.readline()[1:])
+                    args.append(stream.read(length + 2)[:-2])
+                self._answer(sock, args)
+        except (OSError, ValueError):
+            pass
+        if sock in self.subscribers:
+            self.subscribers.remove(sock)
+
+    def _answer(self, sock, args):
+        if args[0].upper() != b"SUBSCRIBE":
+            sock.sendall(b"+OK\r\n" if args[0].upper() == b"CLIENT" else b":1\r\n")
+            return
+        if self.refuse in args:
+            sock.sendall(b"-NOPERM this user has no permissions to access that channel\r\n")
+            return
+        if sock not in self.subscribers:
+            self.subscribers.append(sock)
+        for n, name in enumerate(args[1:], 1):
+            sock.sendall(b"*3\r\n$9\r\nsubscribe\r\n$%d\r\n%s\r\n:%d\r\n" % (len(name), name, n))
+
+    def publish(self, channel, payload):
+        for sock in list(self.subscribers):
+            try:
+                sock.sendall(bulk(b"message", channel, payload))
+            except OSError:
+                pass
+
+    def close(self):
+        self.listener.close()
+
+
+@pytest.fixture
+def fake():
+    made = []
+
+    def make(**options):
+        made.append(FakeRedis(**options))
+        return made[-1]
+
+    yield make
+    for redis in made:
+        redis.close()
+
+
+def test_a_link_that_is_open_but_dead_is_redone(world, fake):
+    """failures.md 1: sockets stay open, nothing arrives. Never ready, and dialled again."""
+    redis = fake()
+    node = world.node(redis.url, settings={"redis.canary_ms": 100}, ready=False)
+    eventually(lambda: redis.accepted >= 6, 10 * SLOWER, "three dials of each link")
+    assert node.get("/readyz").status == 503
+    assert node.metric("tickcast_feed_ok") == 0
+
+
+def test_a_link_that_still_carries_data_is_not_dropped(world, fake, connect):
+    """A canary that is late because data is queued before it makes the feed suspect; dropping the
+    link would lose that data."""
+    redis = fake()
+    node = world.node(redis.url, settings={"redis.canary_ms": 300}, ready=False)
+    client = connect(node, channels="quote:LATE")
+    assert client.expect("ack")["feed"] == "suspect"
+    eventually(lambda: redis.subscribers, what="the subscriber link")
+    end = threading.Event()
+
+    def talk():
+        number = 0
+        while not end.wait(0.05):
+            number += 1
+            redis.publish(b"tc:quote:LATE", b"%d" % number)
+
+    talker = threading.Thread(target=talk, daemon=True)
+    talker.start()
+    try:
+        first = client.item()["data"]
+        accepted = redis.accepted
+        for number in range(first + 1, first + 40):  # two seconds: twice the canary's patience
+            assert client.item()["data"] == number
+        assert redis.accepted == accepted
+        assert node.get("/readyz").status == 503
+    finally:
+        end.set()
+        talker.join()
+
+
+def test_a_refused_subscribe_does_not_leave_clients_waiting(world, fake, connect):
+    """An error reply to SUBSCRIBE: the feed is suspect, and the ack says so."""
+    redis = fake(refuse=b"tc:quote:DENIED")
+    node = world.node(redis.url, settings={"redis.canary_ms": 100}, ready=False)
+    client = connect(node)
+    ack = client.subscribe("quote:DENIED")
+    assert ack["accepted"] == 1 and ack["feed"] == "suspect"
+    assert client.ask("ping")["action"] == "pong"
