@@ -279,6 +279,10 @@ static void test_the_limits_of_max_rate_and_mode(void)
     CU_ASSERT_STRING_EQUAL(command_mode_name(MODE_ALL), "all");
 }
 
+/* Longer than what cJSON reads as one number. */
+#define TEN_DIGITS  "1234567890"
+#define LONG_NUMBER TEN_DIGITS TEN_DIGITS TEN_DIGITS TEN_DIGITS TEN_DIGITS TEN_DIGITS TEN_DIGITS
+
 static void test_echo_is_returned_byte_for_byte(void)
 {
     static const char *const echoes[] = {
@@ -286,8 +290,7 @@ static void test_echo_is_returned_byte_for_byte(void)
         "0",
         "1.50",
         "1E400",
-        "12345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
-        "0",
+        LONG_NUMBER,
         "\"a\\u0000\\ud800\\/b\"",
         "{ \"a\" : [ 1.0 , {} ] , \"a\":2 }",
     };
