@@ -23,8 +23,9 @@ void ws_deflater_free(struct ws_deflater *d);
  * unchanged. */
 bool ws_deflater_run(struct ws_deflater *d, const void *ptr, size_t len, struct buf *out);
 
-#define WS_WINDOW_BITS 15 /* of the workers' deflaters: what an endpoint has unless it says less \
-                           */
+#define WS_WINDOW_BITS                                                        \
+    15 /* of the workers' deflaters: what an endpoint has unless it says less \
+        */
 
 /* May a message that was compressed with our window go to a peer that agreed to this one? A match
  * never reaches further back than the message begins, so a short message fits a small window. */

@@ -80,7 +80,7 @@ static void log_warnings(struct buf *warnings)
 {
     char *line = warnings->data;
     char *end = line + warnings->len;
-    while (line < end) {
+    while (warnings->len > 0 && line < end) {
         char *stop = memchr(line, '\n', (size_t)(end - line));
         size_t len = stop != NULL ? (size_t)(stop - line) : (size_t)(end - line);
         log_warn("config", LOG_SLICE("warning", slice_of(line, len)));
@@ -120,7 +120,7 @@ static int load_and_serve(const struct arguments *arguments)
     if (config == NULL) {
         fprintf(stderr, "tickcast: %.*s\n", (int)error.len, error.data);
     } else if (arguments->check_only) {
-        fwrite(warnings.data, 1, warnings.len, stderr);
+        fprintf(stderr, "%.*s", (int)warnings.len, warnings.len > 0 ? warnings.data : "");
         fputs("configuration ok\n", stderr);
         config_unref(config);
         status = EXIT_SUCCESS;

@@ -56,7 +56,11 @@ struct server {
 static void close_client(struct conn *c, void *arg)
 {
     (void)arg;
-    conn_close(c, WS_CLOSE_DRAIN, "drain", METRIC_ENDED_DRAIN);
+    /* A socket that asked for nothing yet (browsers keep spares) has nothing to be told. */
+    if (c->state == CONN_HTTP)
+        conn_abort(c, METRIC_ENDED_DRAIN);
+    else
+        conn_close(c, WS_CLOSE_DRAIN, "drain", METRIC_ENDED_DRAIN);
 }
 
 struct close_message {

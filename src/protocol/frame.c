@@ -70,6 +70,7 @@ struct frame *frame_raw(struct slice bytes)
     atomic_init(&f->refs, 1);
     f->len = f->plain_bytes = (uint32_t)bytes.len;
     f->header_len = 0;
-    memcpy(f->bytes, bytes.ptr, bytes.len);
+    if (bytes.len != 0)
+        memcpy(f->bytes, bytes.ptr, bytes.len);
     return f;
 }

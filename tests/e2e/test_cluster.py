@@ -337,6 +337,19 @@ def test_sigterm_closes_clients_with_4200_and_exits_0(world, redis, connect):
     node.process = None
 
 
+def test_a_spare_socket_does_not_hold_up_the_end(world, redis, wire):
+    """Browsers open sockets that they may never use; one of them must not cost the full wait."""
+    node = world.node(redis)
+    spare = wire(node)
+    node.wait_metric("tickcast_sockets", 1)
+    started = time.monotonic()
+    node.terminate()
+    assert node.wait() == 0
+    assert time.monotonic() - started < 3 * SLOWER
+    node.process = None
+    spare.close()
+
+
 def test_a_draining_node_takes_nobody_new(world, redis, connect, wire):
     """failures.md 26: refused before the 101, with Retry-After, or not accepted at all."""
     node = world.node(redis, settings={"listen.drain_s": 2, "listen.drain_grace_s": 1})
