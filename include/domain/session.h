@@ -65,6 +65,9 @@ void session_set_member_index(void *session, uint32_t index);
 void session_finish_request(struct sub_request *r);
 void session_tell_feed(struct session *s, struct frame *state); /* shares state */
 
+/* Queues one private message; takes f. Compressed like any other where that was agreed. */
+void session_send(struct session *s, struct frame *f);
+
 /* Queues an operator's text: shares f. Raw clients are left out; says whether it was taken. */
 bool session_notify(struct session *s, struct frame *f);
 

@@ -12,9 +12,9 @@
 #define TICKCAST_PROTOCOL_PUBLICATION_H
 
 #include "base/slice.h"
+#include "protocol/compressor.h"
 #include "protocol/frame.h"
 #include "protocol/stamp.h"
-#include "protocol/ws_deflate.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -52,13 +52,6 @@ struct publication_head {
     uint64_t received_ns;
     bool cleared;
     bool is_json;
-};
-
-/* What a worker brings to make compressed forms. */
-struct compressor {
-    struct ws_deflater *deflater;
-    struct buf scratch;
-    size_t min_bytes; /* shorter messages stay as they are */
 };
 
 /* Copies everything, payload included. Returns owned, with one reference. */

@@ -99,7 +99,7 @@ static void beat_if_silent(struct session *s)
     if (low_ms(s) - last_sent_ms(s) < (uint32_t)config->node.heartbeat_ms)
         return;
     uint64_t up_ms = loop_now_ms(worker_of(s)->loop) - hub->started_ms;
-    conn_queue(s->conn, message_heartbeat(up_ms, hub->feed_ok));
+    session_send(s, message_heartbeat(up_ms, hub->feed_ok));
     s->conn->last_sent_ms = low_ms(s);
 }
 
@@ -172,7 +172,7 @@ void session_begin(struct session *s, struct slice channels)
     if (!s->format.raw) {
         char conn_text[SESSION_CONN_TEXT];
         session_conn_text(s, conn_text);
-        conn_queue(c, message_hello(c->worker->config, conn_text, hub_of(c->worker)->feed_ok));
+        session_send(s, message_hello(c->worker->config, conn_text, hub_of(c->worker)->feed_ok));
     }
     c->last_sent_ms = low_ms(s);
     plan_ping(s);
@@ -191,11 +191,18 @@ void session_free(struct session *s)
     free(s);
 }
 
+void session_send(struct session *s, struct frame *f)
+{
+    if (s->format.deflate)
+        f = compressor_pack_for(&worker_of(s)->compressor, f, s->format.window_bits);
+    conn_queue(s->conn, f);
+}
+
 bool session_notify(struct session *s, struct frame *f)
 {
     if (s->format.raw)
         return false;
-    conn_queue(s->conn, frame_ref(f));
+    session_send(s, frame_ref(f));
     return true;
 }
 

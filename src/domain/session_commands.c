@@ -31,14 +31,14 @@ static struct metrics *metrics_for(const struct session *s)
 
 static void queue_text(struct session *s, struct buf *text)
 {
-    conn_queue(s->conn, frame_text(text));
+    session_send(s, frame_text(text));
     buf_fini(text);
 }
 
 static void reply_error(struct session *s, enum error_code error, const char *id, const char *why)
 {
     if (!s->format.raw)
-        conn_queue(s->conn, message_error(error, id, why, false));
+        session_send(s, message_error(error, id, why, false));
 }
 
 /* --- items that must carry the epoch --------------------------------------------------------- */
@@ -421,7 +421,7 @@ static void do_list(struct session *s, const struct command *command)
 
 static void do_ping(struct session *s, const struct command *command)
 {
-    conn_queue(s->conn, message_pong(command->id, command->echo));
+    session_send(s, message_pong(command->id, command->echo));
 }
 
 static void do_refuse(struct session *s, const struct command *command)
@@ -453,7 +453,7 @@ static bool is_within_rate(struct session *s, const char *id)
     }
     metrics_add(&w->metrics, METRIC_ERR_RATE, 1);
     bool is_hopeless = ++s->refused_in_a_row >= REFUSED_IN_A_ROW_MAX;
-    conn_queue(s->conn, message_error(ERR_RATE_LIMITED, id, NULL, is_hopeless));
+    session_send(s, message_error(ERR_RATE_LIMITED, id, NULL, is_hopeless));
     if (is_hopeless)
         conn_close(s->conn, WS_CLOSE_RATE_LIMITED, "rate_limited", METRIC_ENDED_LIMIT);
     return false;
@@ -468,7 +468,7 @@ void session_on_message(struct session *s, enum ws_opcode opcode, struct slice p
         return;
     }
     if (slice_is(payload, "ping")) {
-        conn_queue(s->conn, frame_new(WS_OP_TEXT, false, slice_str("pong"), (struct slice){0}, 4));
+        session_send(s, frame_new(WS_OP_TEXT, false, slice_str("pong"), (struct slice){0}, 4));
         return;
     }
     metrics_add(metrics_for(s), METRIC_COMMANDS, 1);

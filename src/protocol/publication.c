@@ -89,18 +89,6 @@ static struct frame *encode_json(struct publication *p, enum publication_form fo
     return f;
 }
 
-static struct frame *deflate(struct frame *plain, struct compressor *c)
-{
-    struct slice payload = frame_payload(plain);
-    if (payload.len < c->min_bytes)
-        return frame_ref(plain);
-    buf_clear(&c->scratch);
-    if (!ws_deflater_run(c->deflater, payload.ptr, payload.len, &c->scratch))
-        return frame_ref(plain);
-    return frame_new(WS_OP_TEXT, true, buf_slice(&c->scratch), (struct slice){0},
-                     plain->plain_bytes);
-}
-
 /* Puts a frame that was just made into its slot, or takes the one that another thread put there. */
 static struct frame *install(_Atomic(struct frame *) *slot, struct frame *made)
 {
@@ -125,5 +113,5 @@ struct frame *publication_frame(struct publication *p, enum publication_form for
         return f;
     if (compressor == NULL)
         return install(slot, encode_json(p, form));
-    return install(slot, deflate(publication_frame(p, form, NULL), compressor));
+    return install(slot, compressor_pack(compressor, publication_frame(p, form, NULL)));
 }

@@ -328,13 +328,10 @@ static void on_bad_request(struct conn *c, int status)
 
 static void echo_message(struct conn *c, enum ws_opcode opcode, struct slice payload)
 {
-    struct compressor *comp = &c->worker->compressor;
-    buf_clear(&comp->scratch);
-    bool is_deflated = c->deflate && payload.len >= comp->min_bytes &&
-                       ws_deflate_fits(payload.len, c->window_bits) &&
-                       ws_deflater_run(comp->deflater, payload.ptr, payload.len, &comp->scratch);
-    struct slice body = is_deflated ? buf_slice(&comp->scratch) : payload;
-    conn_queue(c, frame_new(opcode, is_deflated, body, (struct slice){0}, (uint32_t)payload.len));
+    struct frame *f = frame_new(opcode, false, payload, (struct slice){0}, (uint32_t)payload.len);
+    if (c->deflate)
+        f = compressor_pack_for(&c->worker->compressor, f, c->window_bits);
+    conn_queue(c, f);
 }
 
 static void on_message(struct conn *c, enum ws_opcode opcode, struct slice payload)

@@ -319,3 +319,21 @@ def test_quotes_reach_compressing_clients_intact(module_world, node, connect):
     assert clients[2].recv_text() == payload
     assert node.metric("tickcast_delivered_bytes_total") < \
         node.metric("tickcast_delivered_uncompressed_bytes_total")
+
+
+def test_long_replies_are_compressed_too(node, wire):
+    """Messages from deflate_min_bytes on, whatever they are; shorter ones stay as they are."""
+    client = wire(node).upgrade("/ws", Sec_WebSocket_Extensions="permessage-deflate")
+    client.recv_frame()  # hello
+    names = [f"quote:LONG{i}" for i in range(30)]
+    client.send_frame(TEXT, json.dumps({"action": "subscribe", "channels": names}).encode())
+    client.send_frame(TEXT, json.dumps({"action": "list", "id": 1}).encode())
+    client.send_frame(TEXT, json.dumps({"action": "ping", "id": 2}).encode())
+    seen = {}
+    while len(seen) < 2:
+        got = client.recv_frame()
+        text = inflate(got.payload) if got.rsv == 4 else got.payload
+        message = json.loads(text)
+        if "id" in message:
+            seen[message["id"]] = got.rsv
+    assert seen == {1: 4, 2: 0}
