@@ -327,6 +327,7 @@ def test_long_replies_are_compressed_too(node, wire):
     client.recv_frame()  # hello
     names = [f"quote:LONG{i}" for i in range(30)]
     client.send_frame(TEXT, json.dumps({"action": "subscribe", "channels": names}).encode())
+    assert b"ack" in client.recv_frame().payload
     client.send_frame(TEXT, json.dumps({"action": "list", "id": 1}).encode())
     client.send_frame(TEXT, json.dumps({"action": "ping", "id": 2}).encode())
     seen = {}
