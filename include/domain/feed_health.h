@@ -41,6 +41,9 @@ void feed_health_free(struct feed_health *h);
 void feed_health_on_up(struct feed_health *h);   /* the subscriber link: call after resubscribing */
 void feed_health_on_down(struct feed_health *h); /* the subscriber link */
 
+/* Redis confirmed a channel that nobody follows: when it is the canary's, one can go at once. */
+void feed_health_on_subscribed(struct feed_health *h, struct slice channel);
+
 /* Logs a dial that failed, once per outage and then every 30 s. */
 void feed_health_on_dial_failed(struct feed_health *h, const char *link, const char *reason);
 

@@ -56,9 +56,10 @@ struct hub {
     struct map cohorts;  /* set_hash -> cohort */
     struct wheel pacing; /* 1 ms ticks */
     struct loop_timer *pacing_timer;
-    struct list due;      /* cohorts to flush at the end of this turn */
-    struct list requests; /* all subscribes that wait for Redis */
-    struct buf scratch;   /* contiguous bytes of the batch being sent */
+    uint64_t pacing_due_ms; /* when pacing_timer fires; UINT64_MAX: it is not set */
+    struct list due;        /* cohorts to flush at the end of this turn */
+    struct list requests;   /* all subscribes that wait for Redis */
+    struct buf scratch;     /* contiguous bytes of the batch being sent */
     uint64_t next_channel_id;
     uint64_t next_session_id; /* starts at random, so that ids differ after a restart */
     uint64_t started_ms;      /* monotonic */

@@ -232,6 +232,8 @@ static void on_subscribed(void *arg, struct slice name)
     struct bus *b = arg;
     struct slice channel = without_prefix(b, name);
     struct bus_channel *c = map_get(&b->channels, map_hash(channel), channel);
+    if (c == NULL)
+        feed_health_on_subscribed(b->health, channel);
     if (c == NULL || c->live)
         return;
     c->live = true;

@@ -70,9 +70,14 @@ void feed_health_send(struct feed_health *h)
     metrics_add(h->setup.metrics, METRIC_CANARY_SENT, 1);
 }
 
+static bool is_canary(const struct feed_health *h, struct slice channel)
+{
+    return slice_equal(channel, slice_str(h->channel + h->prefix_len));
+}
+
 bool feed_health_on_message(struct feed_health *h, struct slice channel, struct slice payload)
 {
-    if (!slice_equal(channel, slice_str(h->channel + h->prefix_len)))
+    if (!is_canary(h, channel))
         return false;
     size_t token_len = strlen(h->token);
     unsigned long long number, sent_ns;
@@ -104,7 +109,12 @@ void feed_health_on_up(struct feed_health *h)
     h->up_ms = now(h);
     h->seen_ms = 0;
     redis_link_subscribe(h->setup.subscriber, slice_str(h->channel));
-    feed_health_send(h);
+}
+
+void feed_health_on_subscribed(struct feed_health *h, struct slice channel)
+{
+    if (is_canary(h, channel))
+        feed_health_send(h);
 }
 
 void feed_health_on_down(struct feed_health *h)

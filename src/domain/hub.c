@@ -125,13 +125,23 @@ static void on_pace_due(struct wheel_timer *t, void *arg)
     list_append(&h->due, &list_entry(t, struct cohort, pace)->due);
 }
 
+/* One timer serves all cohorts: it fires at the earliest deadline. */
+static void arm_pacing(struct hub *h, uint64_t due_ms)
+{
+    if (due_ms >= h->pacing_due_ms)
+        return;
+    h->pacing_due_ms = due_ms;
+    loop_timer_set(h->pacing_timer, due_ms - loop_now_ms(h->worker->loop));
+}
+
 static void on_pacing(void *arg)
 {
     struct hub *h = arg;
     uint64_t now_ms = loop_now_ms(h->worker->loop);
     wheel_advance(&h->pacing, now_ms, on_pace_due, h);
+    h->pacing_due_ms = UINT64_MAX;
     if (h->pacing.count > 0)
-        loop_timer_set(h->pacing_timer, wheel_next_in_ms(&h->pacing, now_ms));
+        arm_pacing(h, now_ms + wheel_next_in_ms(&h->pacing, now_ms));
 }
 
 void hub_schedule(struct hub *h, struct cohort *c)
@@ -143,8 +153,7 @@ void hub_schedule(struct hub *h, struct cohort *c)
         return;
     }
     wheel_set(&h->pacing, &c->pace, due_ms);
-    if (h->pacing.count == 1)
-        loop_timer_set(h->pacing_timer, due_ms - now_ms);
+    arm_pacing(h, due_ms);
 }
 
 static void flush_due(void *arg)
@@ -356,6 +365,7 @@ struct hub *hub_new(struct worker *worker, struct bus *bus)
     h->worker = worker;
     h->bus = bus;
     h->pace_ms = (uint64_t)worker->config->node.pace_ms;
+    h->pacing_due_ms = UINT64_MAX;
     h->feed_reason = "starting";
     h->started_ms = loop_now_ms(worker->loop);
     h->next_session_id = rng_next(&worker->rng) >> 28; /* 36 bits: nine digits in a conn id */

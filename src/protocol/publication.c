@@ -37,9 +37,8 @@ struct publication *publication_new(const struct publication_head *head, struct 
 void publication_unref(struct publication *p)
 {
     /* Release what this thread did with it; the last one acquires what all others did. */
-    if (atomic_fetch_sub_explicit(&p->refs, 1, memory_order_release) != 1)
+    if (atomic_fetch_sub_explicit(&p->refs, 1, memory_order_acq_rel) != 1)
         return;
-    atomic_thread_fence(memory_order_acquire);
     for (size_t i = 0; i < 2 * FORM_COUNT; i++) {
         struct frame *f = atomic_load_explicit(&p->forms[i], memory_order_relaxed);
         if (f != NULL)
