@@ -86,11 +86,8 @@ check: unit
 e2e: all
 	BUILD=$(abspath $(BUILD)) $(PYTHON) -m pytest -q tests/e2e $(PYTEST_ARGS)
 
-asan:
-	$(MAKE) BUILD=$(BUILD)/asan SANITIZE=address,undefined CFLAGS='-O1 -g' all unit e2e
-
-tsan:
-	$(MAKE) BUILD=$(BUILD)/tsan SANITIZE=thread CFLAGS='-O1 -g' all unit e2e
+asan tsan:
+	scripts/test $@
 
 # libFuzzer needs clang; each fuzzer keeps its seeds in tests/fuzz/seeds/<name>.
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(wildcard src/base/*.c src/protocol/*.c)
