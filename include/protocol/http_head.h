@@ -58,7 +58,6 @@ bool http_head_has_token(const struct http_head *head, const char *name, const c
 bool http_name_is(struct slice s, const char *name);
 
 bool http_is_token_char(unsigned char c); /* RFC 9110, 5.6.2 */
-struct slice http_trim(struct slice s);   /* without spaces and tabs at both ends */
 
 /*
  * Finds a query parameter and percent-decodes its value into out, which is cleared first (`+` is

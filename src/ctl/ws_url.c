@@ -5,21 +5,9 @@
  */
 #include "ctl/ws_client.h"
 
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-
-static bool is_port(struct slice s)
-{
-    if (s.len == 0 || s.len > 5)
-        return false;
-    unsigned value = 0;
-    for (size_t i = 0; i < s.len; i++) {
-        if (s.ptr[i] < '0' || s.ptr[i] > '9')
-            return false;
-        value = value * 10 + (unsigned)(s.ptr[i] - '0');
-    }
-    return value >= 1 && value <= 65535;
-}
 
 /* Length of the host at the start of an authority, with its brackets; 0 when there is none. */
 static size_t host_len(struct slice authority)
@@ -47,7 +35,10 @@ static bool split_authority(struct ws_client_url *out)
     if (port.len == 0)
         return true;
     port = slice_of(port.ptr + 1, port.len - 1);
-    if (port.ptr[-1] != ':' || !is_port(port))
+    unsigned number;
+    bool is_port = port.ptr[-1] == ':' && port.len < sizeof out->port &&
+                   slice_to_unsigned(port, UINT16_MAX, &number) && number > 0;
+    if (!is_port)
         return false;
     memcpy(out->port, port.ptr, port.len);
     out->port[port.len] = '\0';

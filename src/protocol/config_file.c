@@ -47,13 +47,7 @@ static bool is_blank(char c)
 
 struct slice config_file_trim(struct slice s)
 {
-    while (s.len != 0 && is_blank(s.ptr[0])) {
-        s.ptr++;
-        s.len--;
-    }
-    while (s.len != 0 && is_blank(s.ptr[s.len - 1]))
-        s.len--;
-    return s;
+    return slice_trim(s, " \t\r");
 }
 
 static size_t find(struct slice s, char c)

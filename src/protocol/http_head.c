@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#define HTTP_BLANKS " \t" /* optional white space (RFC 9110, 5.6.3) */
+
 enum { OK = 0, MORE = -1, MALFORMED = 400, TARGET_TOO_LONG = 414, TOO_LARGE = 431, VERSION = 505 };
 
 struct scan {
@@ -145,7 +147,7 @@ static int take_field(struct scan *s, struct http_head *head)
         return MALFORMED; /* also a folded line */
     if ((rc = take_text(s, ":")) != OK)
         return rc;
-    field.value = http_trim(take_while(s, is_value_char));
+    field.value = slice_trim(take_while(s, is_value_char), HTTP_BLANKS);
     if ((rc = take_text(s, "\r\n")) != OK || (rc = check_field(head, &field)) != OK)
         return rc;
     head->fields[head->field_count++] = field;
@@ -195,22 +197,6 @@ bool http_name_is(struct slice s, const char *name)
     return true;
 }
 
-static bool is_blank(char c)
-{
-    return c == ' ' || c == '\t';
-}
-
-struct slice http_trim(struct slice s)
-{
-    while (s.len != 0 && is_blank(s.ptr[0])) {
-        s.ptr++;
-        s.len--;
-    }
-    while (s.len != 0 && is_blank(s.ptr[s.len - 1]))
-        s.len--;
-    return s;
-}
-
 bool http_head_next(const struct http_head *head, const char *name, size_t *it, struct slice *value)
 {
     while (*it < head->field_count) {
@@ -253,7 +239,7 @@ static struct slice cut(struct slice *s, char separator)
 bool http_list_next(struct slice *rest, struct slice *element)
 {
     while (rest->len != 0) {
-        *element = http_trim(cut(rest, ','));
+        *element = slice_trim(cut(rest, ','), HTTP_BLANKS);
         if (element->len != 0)
             return true;
     }

@@ -14,11 +14,10 @@
 
 #include <arpa/inet.h>
 
-#define REDIS_PORT      6379
-#define REDIS_DB_MAX    65535
-#define UNIX_PATH_MAX   107 /* sun_path is 108 bytes with its NUL */
-#define REDIS_PORT_MAX  65535
-#define DECIMAL_LEN_MAX 5 /* of a port or database */
+#define REDIS_PORT     6379
+#define REDIS_DB_MAX   65535
+#define UNIX_PATH_MAX  107 /* sun_path is 108 bytes with its NUL */
+#define REDIS_PORT_MAX 65535
 
 static int hex_digit(char c)
 {
@@ -52,20 +51,6 @@ static bool decode(struct slice s, char *out, size_t out_size)
     }
     out[len] = '\0';
     return true;
-}
-
-static bool read_decimal(struct slice s, unsigned max, unsigned *out)
-{
-    if (s.len == 0 || s.len > DECIMAL_LEN_MAX)
-        return false;
-    unsigned value = 0;
-    for (size_t i = 0; i < s.len; i++) {
-        if (s.ptr[i] < '0' || s.ptr[i] > '9')
-            return false;
-        value = value * 10 + (unsigned)(s.ptr[i] - '0');
-    }
-    *out = value;
-    return value <= max;
 }
 
 static struct slice slice_from(struct slice s, size_t at)
@@ -155,7 +140,8 @@ static bool parse_tcp(struct slice rest, struct redis_url *out, const char **why
     out->port = REDIS_PORT;
     if (place.len != 0) {
         unsigned port = 0;
-        if (!cut_prefix(&place, ":") || !read_decimal(place, REDIS_PORT_MAX, &port) || port == 0) {
+        if (!cut_prefix(&place, ":") || !slice_to_unsigned(place, REDIS_PORT_MAX, &port) ||
+            port == 0) {
             *why = "the port is not a number from 1 to 65535";
             return false;
         }
@@ -164,7 +150,7 @@ static bool parse_tcp(struct slice rest, struct redis_url *out, const char **why
     if (slash + 1 >= rest.len)
         return true;
     *why = "after the host's / stands a database number from 0 to 65535";
-    return read_decimal(slice_from(rest, slash + 1), REDIS_DB_MAX, &out->db);
+    return slice_to_unsigned(slice_from(rest, slash + 1), REDIS_DB_MAX, &out->db);
 }
 
 static bool parse_unix(struct slice rest, struct redis_url *out, const char **why)
@@ -180,7 +166,7 @@ static bool parse_unix(struct slice rest, struct redis_url *out, const char **wh
         return true;
     struct slice option = slice_from(rest, query + 1);
     *why = "after the path's ? stands db= and a number from 0 to 65535";
-    return cut_prefix(&option, "db=") && read_decimal(option, REDIS_DB_MAX, &out->db);
+    return cut_prefix(&option, "db=") && slice_to_unsigned(option, REDIS_DB_MAX, &out->db);
 }
 
 static bool parse(struct slice rest, struct redis_url *out, const char **why)
