@@ -13,7 +13,7 @@
  * confirmed and the canary has come back within three periods. A link that is open but dead is
  * dropped and redone.
  *
- * Owner: the main thread, except bus_post_* and bus_readiness.
+ * Owner: the main thread, except bus_readiness and what bus_upstream hands to the hubs.
  */
 #ifndef TICKCAST_DOMAIN_BUS_H
 #define TICKCAST_DOMAIN_BUS_H
@@ -30,6 +30,7 @@
 struct bus;
 struct evdns_base;
 struct hub;
+struct hub_upstream;
 
 struct bus_setup {
     struct loop *loop; /* the main thread's */
@@ -45,12 +46,12 @@ struct bus_setup {
 struct bus *bus_new(const struct bus_setup *setup); /* node_id and config outlive it */
 void bus_free(struct bus *b);
 
+/* What a hub is to be made with. */
+struct hub_upstream bus_upstream(struct bus *b);
+
 /* Tells the bus its hubs, by worker index, before the links are started. */
 void bus_set_hubs(struct bus *b, struct hub **hubs, unsigned count);
 void bus_start(struct bus *b); /* dials */
-
-/* From a hub, in its thread: it follows, or no longer follows, a channel. */
-void bus_post_interest(struct bus *b, unsigned worker, struct slice channel, bool wanted);
 
 /* NULL while the feed is ok, else static text why it is suspect. Any thread. */
 const char *bus_readiness(const struct bus *b);

@@ -21,8 +21,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct bus;
 struct sub_request;
+
+/* What a hub needs of the bus. Called in the worker's thread. */
+struct hub_upstream {
+    /* This worker follows, or no longer follows, a channel. */
+    void (*interest)(void *arg, unsigned worker, struct slice channel, bool wanted);
+    /* NULL while the feed is ok, else static text why it is suspect. */
+    const char *(*readiness)(const void *arg);
+    void *arg;
+};
 
 struct channel_follower {
     struct cohort *cohort;
@@ -51,7 +59,7 @@ struct hub_channel {
 
 struct hub {
     struct worker *worker;
-    struct bus *bus;
+    struct hub_upstream upstream;
     struct map channels; /* name -> hub_channel */
     struct map cohorts;  /* set_hash -> cohort */
     struct wheel pacing; /* 1 ms ticks */
@@ -68,7 +76,7 @@ struct hub {
     const char *feed_reason; /* static text while not ok */
 };
 
-struct hub *hub_new(struct worker *worker, struct bus *bus);
+struct hub *hub_new(struct worker *worker, const struct hub_upstream *upstream); /* copied */
 void hub_free(struct hub *h); /* after all sessions are gone */
 
 static inline struct slice hub_channel_name(const struct hub_channel *c)

@@ -205,8 +205,9 @@ static void make_domain(struct server *s)
     s->bus = bus_new(&bus);
     ops_http_set_bus(s->ops, s->bus);
     s->hubs = mem_zalloc(s->worker_count * sizeof *s->hubs);
+    const struct hub_upstream upstream = bus_upstream(s->bus);
     for (unsigned i = 0; i < s->worker_count; i++)
-        s->hubs[i] = hub_new(s->workers[i], s->bus);
+        s->hubs[i] = hub_new(s->workers[i], &upstream);
     bus_set_hubs(s->bus, s->hubs, s->worker_count);
     const struct admin_setup admin = {.loop = s->loop,
                                       .config = s->config,

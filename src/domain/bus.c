@@ -167,8 +167,10 @@ static void run_interest(struct message *m)
     free(im);
 }
 
-void bus_post_interest(struct bus *b, unsigned worker, struct slice channel, bool wanted)
+/* From a hub, in its thread. */
+static void post_interest(void *arg, unsigned worker, struct slice channel, bool wanted)
 {
+    struct bus *b = arg;
     struct interest_message *m = mem_zalloc(sizeof *m + channel.len);
     m->message.run = run_interest;
     m->bus = b;
@@ -361,6 +363,16 @@ static bool has_unconfirmed(void *arg)
 const char *bus_readiness(const struct bus *b)
 {
     return atomic_load(&b->reason);
+}
+
+static const char *readiness(const void *arg)
+{
+    return bus_readiness(arg);
+}
+
+struct hub_upstream bus_upstream(struct bus *b)
+{
+    return (struct hub_upstream){.interest = post_interest, .readiness = readiness, .arg = b};
 }
 
 struct redis_link *bus_command_link(struct bus *b)

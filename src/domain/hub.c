@@ -4,7 +4,6 @@
 #include "domain/hub.h"
 
 #include "base/mem.h"
-#include "domain/bus.h"
 #include "domain/session.h"
 #include "protocol/messages.h"
 
@@ -32,7 +31,7 @@ struct hub_channel *hub_pin(struct hub *h, struct slice name, const struct confi
         memcpy(c->name, name.ptr, name.len);
         map_put(&h->channels, hash, hub_channel_name(c), c);
         metrics_add(&h->worker->metrics, METRIC_CHANNELS, 1);
-        bus_post_interest(h->bus, h->worker->index, name, true);
+        h->upstream.interest(h->upstream.arg, h->worker->index, name, true);
     }
     c->pins++;
     return c;
@@ -42,7 +41,7 @@ void hub_unpin(struct hub *h, struct hub_channel *c)
 {
     if (--c->pins > 0)
         return;
-    bus_post_interest(h->bus, h->worker->index, hub_channel_name(c), false);
+    h->upstream.interest(h->upstream.arg, h->worker->index, hub_channel_name(c), false);
     map_del(&h->channels, c->hash, hub_channel_name(c));
     metrics_add(&h->worker->metrics, METRIC_CHANNELS, (uint64_t)-1);
     if (c->last != NULL)
@@ -359,11 +358,11 @@ void hub_post_feed(struct hub *h, bool ok, const char *reason)
 
 /* --- life ---------------------------------------------------------------------------------- */
 
-struct hub *hub_new(struct worker *worker, struct bus *bus)
+struct hub *hub_new(struct worker *worker, const struct hub_upstream *upstream)
 {
     struct hub *h = mem_zalloc(sizeof *h);
     h->worker = worker;
-    h->bus = bus;
+    h->upstream = *upstream;
     h->pace_ms = (uint64_t)worker->config->node.pace_ms;
     h->pacing_due_ms = UINT64_MAX;
     h->feed_reason = "starting";

@@ -9,7 +9,6 @@
 
 #include "base/log.h"
 #include "base/utf8.h"
-#include "domain/bus.h"
 #include "domain/hub.h"
 #include "domain/session.h"
 #include "protocol/json_text.h"
@@ -145,8 +144,9 @@ int client_http_readiness(const char *reason, struct buf *body)
 
 static void get_readyz(struct conn *c, const struct http_head *head)
 {
+    const struct hub_upstream *upstream = &hub_of(c->worker)->upstream;
     struct buf body = {0};
-    int status = client_http_readiness(bus_readiness(hub_of(c->worker)->bus), &body);
+    int status = client_http_readiness(upstream->readiness(upstream->arg), &body);
     respond_json(c, head, status, buf_slice(&body));
     buf_fini(&body);
 }
