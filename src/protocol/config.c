@@ -372,18 +372,10 @@ static void warn_no_section(struct draft *d, const char *origin)
     buf_append_str(d->warnings, "\n");
 }
 
-/* `lower` is what follows TICKCAST_, in lower case. */
-static bool set_from_environment(struct draft *d, const char *origin, struct slice lower,
-                                 struct slice value)
+/* An option of a section other than [namespace]. */
+static bool set_plain(struct draft *d, const char *origin, struct slice section, struct slice key,
+                      struct slice value)
 {
-    struct slice section = slice_of(lower.ptr, find(lower, '_'));
-    if (section.len == lower.len || !option_section_is_known(section)) {
-        warn_no_section(d, origin);
-        return true;
-    }
-    struct slice key = slice_from(lower, section.len + 1);
-    if (slice_is(section, OPTION_NAMESPACE))
-        return set_namespace_from_environment(d, origin, key, value);
     const struct assignment a = {.origin = origin,
                                  .option = option_find(section, key),
                                  .namespace_at = NO_NAMESPACE,
@@ -394,6 +386,38 @@ static bool set_from_environment(struct draft *d, const char *origin, struct sli
     fail_unknown_key(d, origin, NO_NAMESPACE, name, key);
     free(name);
     return false;
+}
+
+static bool starts_with(struct slice s, const char *prefix)
+{
+    size_t len = strlen(prefix);
+    return s.len >= len && memcmp(s.ptr, prefix, len) == 0;
+}
+
+/* Kubernetes describes a service named tickcast-redis as TICKCAST_REDIS_SERVICE_HOST,
+ * TICKCAST_REDIS_PORT_6379_TCP and so on: none of our business, and no mistake. */
+static bool is_service_variable(struct slice key)
+{
+    return starts_with(key, "service_") || starts_with(key, "port");
+}
+
+/* `lower` is what follows TICKCAST_, in lower case. */
+static bool set_from_environment(struct draft *d, const char *origin, struct slice lower,
+                                 struct slice value)
+{
+    struct slice section = slice_of(lower.ptr, find(lower, '_'));
+    if (section.len == lower.len || !option_section_is_known(section)) {
+        warn_no_section(d, origin);
+        return true;
+    }
+    struct slice key = slice_from(lower, section.len + 1);
+    if (is_service_variable(key) && option_find(section, key) == NULL) {
+        buf_printf(d->warnings, "%s: ignored, it describes a service, not an option\n", origin);
+        return true;
+    }
+    if (slice_is(section, OPTION_NAMESPACE))
+        return set_namespace_from_environment(d, origin, key, value);
+    return set_plain(d, origin, section, key, value);
 }
 
 static bool load_variable(struct draft *d, struct slice name, struct slice value)
@@ -477,16 +501,7 @@ static bool set_option(struct draft *d, const char *origin, struct slice section
         return fail_unknown_section(d, origin, section);
     if (slice_is(section, OPTION_NAMESPACE))
         return set_namespace(d, origin, key, value);
-    const struct assignment a = {.origin = origin,
-                                 .option = option_find(section, key),
-                                 .namespace_at = NO_NAMESPACE,
-                                 .value = value};
-    if (a.option != NULL)
-        return assign(d, &a);
-    char *name = mem_strndup(section.ptr, section.len);
-    fail_unknown_key(d, origin, NO_NAMESPACE, name, key);
-    free(name);
-    return false;
+    return set_plain(d, origin, section, key, value);
 }
 
 static bool load_set(struct draft *d, const char *argument)

@@ -19,7 +19,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define LIST_MAX 4
+#define LIST_MAX 8
 
 /* What one loading is given, and what came of it. */
 struct loading {
@@ -607,10 +607,12 @@ static void test_warnings(void)
 {
     char host[] = "TICKCAST_SERVICE_HOST=10.0.0.1";
     char port[] = "TICKCAST_PORT=tcp://10.0.0.1:8080";
+    char redis[] = "TICKCAST_REDIS_SERVICE_HOST=10.0.0.2";
+    char tcp[] = "TICKCAST_REDIS_PORT_6379_TCP=tcp://10.0.0.2:6379";
     char other[] = "TICKCASTLE_NODE_ID=x";
     struct loading l = {
         .file = "[auth]\nmode = required\n[namespace n]\ndelay_s = 1\n",
-        .environment = {host, port, other},
+        .environment = {host, port, redis, tcp, other},
         .sets = {"listen.tls_cert=x"},
     };
     load_good(&l);
@@ -618,6 +620,8 @@ static void test_warnings(void)
         l.warnings,
         "environment TICKCAST_SERVICE_HOST: ignored, it names no section; there are " SECTIONS "\n"
         "environment TICKCAST_PORT: ignored, it names no section; there are " SECTIONS "\n"
+        "environment TICKCAST_REDIS_SERVICE_HOST: ignored, it describes a service, not an option\n"
+        "environment TICKCAST_REDIS_PORT_6379_TCP: ignored, it describes a service, not an option\n"
         "--set listen.tls_cert=x: listen.tls_cert: is not built yet and has no effect\n"
         "FILE:2: auth.mode: is not built yet and has no effect\n"
         "FILE:4: namespace.n.delay_s: is not built yet and has no effect\n");
