@@ -476,6 +476,37 @@ static void test_same_set_shares_a_cohort(void)
     free(w);
 }
 
+/* The first goes out in its own turn; what follows within the pace waits, and leaves together. */
+static void test_pacing(void)
+{
+    struct world *w = mem_alloc(sizeof *w);
+    world_init(w, 2);
+    w->hub->pace_ms = 300;
+    struct client *c = subscriber(w, 0, 0);
+    const struct metrics *m = &w->worker->metrics;
+    uint64_t writes = metrics_get(m, METRIC_WRITES);
+    publish(w, &w->channels[0]);
+    turn(w);
+    CU_ASSERT_EQUAL(metrics_get(m, METRIC_WRITES), writes + 1);
+    for (int i = 0; i < 10; i++) {
+        publish(w, &w->channels[0]);
+        turn(w);
+    }
+    CU_ASSERT_EQUAL(metrics_get(m, METRIC_WRITES), writes + 1);
+    for (int ms = 0; ms < 5000 && metrics_get(m, METRIC_WRITES) == writes + 1; ms++) {
+        usleep(1000);
+        turn(w);
+    }
+    CU_ASSERT_EQUAL(metrics_get(m, METRIC_WRITES), writes + 2);
+    CU_ASSERT_EQUAL(metrics_get(m, METRIC_DELIVERIES), 11);
+    settle_all(w);
+    CU_ASSERT_EQUAL(c->seq[0], 11);
+    CU_ASSERT_FALSE(w->failed);
+    check_empty(w);
+    world_fini(w);
+    free(w);
+}
+
 static void test_who_never_reads_is_closed(void)
 {
     struct world *w = mem_alloc(sizeof *w);
@@ -497,6 +528,7 @@ static const struct unit_test tests[] = {
     {"random lives keep to the model", test_random_lives},
     {"another seed every time", test_another_seed_every_time},
     {"the same set and format share a cohort", test_same_set_shares_a_cohort},
+    {"pacing: at once, then together", test_pacing},
     {"who never reads is closed past the hard limit", test_who_never_reads_is_closed},
     {NULL, NULL},
 };
