@@ -13,6 +13,10 @@ from client import Client
 from wire import Wire
 from world import SLOWER, World, eventually
 
+# A job in the background of a shell script is started with SIGINT ignored, and hands that on to what
+# it starts; a shell cannot even trap it then. Here it means what it means at a terminal.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 LIMIT_S = 40  # for one test; a test that needs more says @pytest.mark.limit(seconds)
 WORLDS = []  # those alive now, for their logs
 

@@ -104,6 +104,7 @@ def test_demo_leaves_nothing_running(how):
     if how == "seconds":
         command += ["--seconds", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          start_new_session=True,
                           env={**os.environ, "BUILD": "build"}) as process:
         try:
             for line in process.stdout:
@@ -116,5 +117,5 @@ def test_demo_leaves_nothing_running(how):
             assert process.wait(30) == 0
         finally:
             if process.poll() is None:
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)
     eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in children), 5)
