@@ -395,10 +395,16 @@ static bool starts_with(struct slice s, const char *prefix)
 }
 
 /* Kubernetes describes a service named tickcast-redis as TICKCAST_REDIS_SERVICE_HOST,
- * TICKCAST_REDIS_PORT_6379_TCP and so on: none of our business, and no mistake. */
-static bool is_service_variable(struct slice key)
+ * TICKCAST_REDIS_PORT, TICKCAST_REDIS_PORT_6379_TCP and so on: none of our business, and no
+ * mistake. An option comes first: a namespace may well be called `port` or `service_desk`. */
+static bool is_service_variable(struct slice section, struct slice key)
 {
-    return starts_with(key, "service_") || starts_with(key, "port");
+    struct slice ignored;
+    bool is_namespace = slice_is(section, OPTION_NAMESPACE);
+    if (is_namespace ? split_namespace_key(key, &ignored) != NULL
+                     : option_find(section, key) != NULL)
+        return false;
+    return slice_is(key, "port") || starts_with(key, "port_") || starts_with(key, "service_");
 }
 
 /* `lower` is what follows TICKCAST_, in lower case. */
@@ -411,7 +417,7 @@ static bool set_from_environment(struct draft *d, const char *origin, struct sli
         return true;
     }
     struct slice key = slice_from(lower, section.len + 1);
-    if (is_service_variable(key) && option_find(section, key) == NULL) {
+    if (is_service_variable(section, key)) {
         buf_printf(d->warnings, "%s: ignored, it describes a service, not an option\n", origin);
         return true;
     }

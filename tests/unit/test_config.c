@@ -629,6 +629,30 @@ static void test_warnings(void)
     config_unref(l.config);
 }
 
+/* Names that look like a Kubernetes service, but are a namespace's: its options are taken, and a
+ * slip in one is still an error. */
+static void test_variables_of_namespaces_named_like_services(void)
+{
+    char portfolio[] = "TICKCAST_NAMESPACE_PORTFOLIO_MODE=latest";
+    char port[] = "TICKCAST_NAMESPACE_PORT_MODE=latest";
+    char desk[] = "TICKCAST_NAMESPACE_SERVICE_DESK_MODE=latest";
+    char host[] = "TICKCAST_NAMESPACE_SERVICE_HOST=10.0.0.1";
+    struct loading l = {.environment = {portfolio, port, desk, host}};
+    static const char *const names[] = {"portfolio", "port", "service_desk"};
+    load_good(&l);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const struct config_namespace *ns = config_namespace(l.config, slice_str(names[i]));
+        CU_ASSERT_PTR_NOT_NULL_FATAL(ns);
+        CU_ASSERT_EQUAL(ns->mode, MODE_LATEST);
+    }
+    CU_ASSERT_STRING_EQUAL(l.warnings, "environment TICKCAST_NAMESPACE_SERVICE_HOST: ignored, it "
+                                       "describes a service, not an option\n");
+    config_unref(l.config);
+    check_variable_error("TICKCAST_NAMESPACE_PORTFOLIO_MODUS=all",
+                         "environment TICKCAST_NAMESPACE_PORTFOLIO_MODUS: unknown option; "
+                         "[namespace NAME] has " NAMESPACE_KEYS);
+}
+
 /* --- the reference -----------------------------------------------------------------------------
  */
 
@@ -750,6 +774,8 @@ static const struct unit_test tests[] = {
     {"ops_is_loopback", test_ops_is_loopback},
     {"secrets_are_not_shown", test_secrets_are_not_shown},
     {"warnings", test_warnings},
+    {"variables of namespaces named like services",
+     test_variables_of_namespaces_named_like_services},
     {"reference_is_the_defaults", test_reference_is_the_defaults},
     {"reference_uncommented", test_reference_uncommented},
     {"table_is_sound", test_table_is_sound},
