@@ -41,7 +41,7 @@ FUZZERS  := $(sort $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c)))
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 LIB := $(BUILD)/libtickcast.a
 
-.PHONY: all check unit e2e asan tsan lint fuzz bench install clean help
+.PHONY: FORCE all check unit e2e asan tsan lint fuzz bench install clean help
 all: $(BUILD)/tickcast $(BUILD)/tickcastctl
 
 $(BUILD)/tickcast: $(call obj,$(APP_SRC)) $(LIB)
@@ -115,15 +115,24 @@ $(BUILD)/bare_loop: tests/bench/bare_loop.c $(LIB)
 
 # --- installation ------------------------------------------------------------------------------
 
-install: all
+# What the unit calls the program by; /usr/local is where it stands in the source.
+$(BUILD)/gen/tickcast@.service: systemd/tickcast@.service FORCE
+	@mkdir -p $(@D)
+	sed 's,/usr/local/,$(PREFIX)/,' $< >$@
+FORCE:
+
+DOCUMENTS := README.md CHANGELOG.md LICENSE $(wildcard docs/*.md)
+
+install: all $(BUILD)/gen/tickcast@.service
 	install -D -m 0755 $(BUILD)/tickcast $(DESTDIR)$(PREFIX)/bin/tickcast
 	install -D -m 0755 $(BUILD)/tickcastctl $(DESTDIR)$(PREFIX)/bin/tickcastctl
 	install -D -m 0644 conf/tickcast.conf $(DESTDIR)$(PREFIX)/share/tickcast/tickcast.conf
 	install -D -m 0644 docs/tickcast.1 $(DESTDIR)$(PREFIX)/share/man/man1/tickcast.1
-	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
-	sed 's,/usr/local,$(PREFIX),' systemd/tickcast@.service \
-	    >$(DESTDIR)$(PREFIX)/lib/systemd/system/tickcast@.service
 	install -D -m 0644 docs/tickcastctl.1 $(DESTDIR)$(PREFIX)/share/man/man1/tickcastctl.1
+	install -D -m 0644 $(BUILD)/gen/tickcast@.service \
+	    $(DESTDIR)$(PREFIX)/lib/systemd/system/tickcast@.service
+	install -d -m 0755 $(DESTDIR)$(PREFIX)/share/doc/tickcast
+	install -m 0644 $(DOCUMENTS) $(DESTDIR)$(PREFIX)/share/doc/tickcast
 
 clean:
 	rm -rf $(BUILD)
