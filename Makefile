@@ -138,6 +138,6 @@ clean:
 	rm -rf $(BUILD)
 
 help:
-	@sed -n 's/^\([a-z0-9]*\):.*/\1/p' Makefile | sort -u
+	@sed -n 's/^\([a-z0-9 ]*\):.*/\1/p' Makefile | tr ' ' '\n' | sort -u
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
