@@ -15,7 +15,7 @@ void session_cancel_request(struct sub_request *r);
 /* Leaves the cohort; the last one out frees it. */
 void session_leave_cohort(struct session *s);
 
-/* No channel owes this session an epoch any more. */
+/* No channel owes the client its epoch any more. */
 void session_forget_fresh(struct session *s);
 
 #endif
