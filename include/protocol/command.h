@@ -28,6 +28,13 @@ enum tristate { TRI_UNSET, TRI_NO, TRI_YES };
 #define COMMAND_ID_MAX      64                       /* bytes of a string id */
 #define COMMAND_ID_JSON_MAX (6 * COMMAND_ID_MAX + 3) /* as JSON text, every byte escaped */
 
+/* Where a client stands in a channel: the last publication that it has. */
+struct command_since {
+    struct slice channel; /* as sent, like `channels`; not necessarily one of them */
+    struct slice epoch;   /* 1 .. STAMP_EPOCH_MAX bytes, of a stamp's alphabet */
+    uint64_t seq;         /* 0 .. STAMP_NUMBER_MAX */
+};
+
 struct command {
     enum command_kind kind;
     char id[COMMAND_ID_JSON_MAX]; /* as JSON text, ready for the reply; "" when absent */
@@ -37,8 +44,12 @@ struct command {
     int64_t max_rate; /* -1: absent */
     enum tristate snapshot;
     enum tristate delta;
-    struct slice echo; /* ping: the raw JSON text of `echo`, empty when absent */
-    void *tree;        /* private: owns what the slices above borrow */
+    struct command_since *since; /* by channel, each once; see command_find_since */
+    size_t since_count;
+    struct slice channel; /* publish: as sent, not yet checked against the grammar */
+    struct slice data;    /* publish: the raw JSON text of `data` */
+    struct slice echo;    /* ping: the raw JSON text of `echo`, empty when absent */
+    void *tree;           /* private: owns what the slices above borrow */
 };
 
 /*
@@ -49,6 +60,9 @@ struct command {
  */
 enum error_code command_parse(struct slice text, struct command *out, const char **why);
 void command_fini(struct command *c);
+
+/* The position that `since` gives for the channel, or NULL. O(log n). */
+const struct command_since *command_find_since(const struct command *c, struct slice channel);
 
 const char *command_mode_name(enum delivery_mode mode);
 

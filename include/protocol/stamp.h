@@ -27,4 +27,7 @@ enum stamp_result {
 
 enum stamp_result stamp_parse(struct slice message, struct stamp *out);
 
+/* Could it be the epoch of a stamp: its alphabet, 1 to STAMP_EPOCH_MAX bytes? */
+bool stamp_epoch_is_valid(struct slice epoch);
+
 #endif

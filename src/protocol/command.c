@@ -2,27 +2,47 @@
  * command.c - client commands: two tables, of actions and of members.
  *
  * Pure. The text is first checked by our own strict scanner, and the members of the command are cut
- * from it as they were written: so numbers are never printed again, and `echo` goes back byte for
- * byte. Only the values of members that the action takes are looked at, and only strings and lists
- * of strings are given to cJSON. cJSON ends a string at an escaped NUL; such a string is refused.
+ * from it as they were written: so numbers are never printed again, and `echo` and `data` go on
+ * byte for byte. Only the values of members that the action takes are looked at, and only strings
+ * and lists of strings are given to cJSON. cJSON ends a string at an escaped NUL; such a string is
+ * refused.
  *
  * Of a member given twice the last counts. Members that an action does not take are ignored.
+ *
+ * `since` may have as many positions as fit a message. They are sorted once, so that looking up
+ * each channel of a large command is not quadratic.
  */
 #include "protocol/command.h"
 
 #include "base/buf.h"
 #include "base/mem.h"
 #include "protocol/json_text.h"
+#include "protocol/stamp.h"
 
 #include <cjson/cJSON.h>
 #include <stdlib.h>
 
 #define INTEGER_MAX 9007199254740992 /* 2^53: JSON numbers are exact up to here */
 
+enum member {
+    MEMBER_ACTION,
+    MEMBER_ID,
+    MEMBER_CHANNELS,
+    MEMBER_MODE,
+    MEMBER_MAX_RATE,
+    MEMBER_SNAPSHOT,
+    MEMBER_DELTA,
+    MEMBER_SINCE,
+    MEMBER_CHANNEL,
+    MEMBER_DATA,
+    MEMBER_ECHO,
+    MEMBER_COUNT
+};
+
 /* What a command borrows from; made when something is. */
 struct command_memory {
     cJSON *channels;
-    char *echo;
+    char *copies[MEMBER_COUNT]; /* of values */
 };
 
 static struct command_memory *memory_of(struct command *c)
@@ -30,6 +50,13 @@ static struct command_memory *memory_of(struct command *c)
     if (c->tree == NULL)
         c->tree = mem_zalloc(sizeof(struct command_memory));
     return c->tree;
+}
+
+/* A copy that lives as long as the command. */
+static struct slice keep_copy(struct command *c, enum member member, struct slice json)
+{
+    char *copy = memory_of(c)->copies[member] = mem_dup(json.ptr, json.len);
+    return slice_of(copy, json.len);
 }
 
 /* --- values ---------------------------------------------------------------------------------- */
@@ -58,6 +85,30 @@ static cJSON *decode(struct slice json)
 static bool is_string(struct slice json)
 {
     return json.ptr[0] == '"';
+}
+
+/* What lies between the quotes of a JSON string, cut from one of our own copies, is replaced by
+ * what it stands for, which is never longer. False when that cannot be represented. */
+static bool unescape(struct slice *text)
+{
+    if (text->len == 0 || memchr(text->ptr, '\\', text->len) == NULL)
+        return true;
+    cJSON *item = decode(slice_of(text->ptr - 1, text->len + 2));
+    if (item == NULL)
+        return false;
+    text->len = strlen(item->valuestring);
+    memcpy((char *)text->ptr, item->valuestring, text->len);
+    cJSON_Delete(item);
+    return true;
+}
+
+/* The text of a JSON string that was cut from one of our own copies. */
+static bool read_string(struct slice json, struct slice *text)
+{
+    if (!is_string(json))
+        return false;
+    *text = slice_of(json.ptr + 1, json.len - 2);
+    return unescape(text);
 }
 
 /* An integer between -2^53 and 2^53, written without fraction and exponent. */
@@ -179,25 +230,132 @@ static const char *parse_delta(struct slice json, struct command *out)
     return read_bool(json, &out->delta) ? NULL : "delta is neither true nor false";
 }
 
-static const char *parse_echo(struct slice json, struct command *out)
+static const char *parse_channel(struct slice json, struct command *out)
 {
-    struct command_memory *memory = memory_of(out);
-    memory->echo = mem_dup(json.ptr, json.len);
-    out->echo = slice_of(memory->echo, json.len);
+    return read_string(keep_copy(out, MEMBER_CHANNEL, json), &out->channel)
+               ? NULL
+               : "channel is not a string";
+}
+
+static const char *parse_data(struct slice json, struct command *out)
+{
+    out->data = keep_copy(out, MEMBER_DATA, json);
     return NULL;
 }
 
-enum member {
-    MEMBER_ACTION,
-    MEMBER_ID,
-    MEMBER_CHANNELS,
-    MEMBER_MODE,
-    MEMBER_MAX_RATE,
-    MEMBER_SNAPSHOT,
-    MEMBER_DELTA,
-    MEMBER_ECHO,
-    MEMBER_COUNT
-};
+static const char *parse_echo(struct slice json, struct command *out)
+{
+    out->echo = keep_copy(out, MEMBER_ECHO, json);
+    return NULL;
+}
+
+/* --- positions ------------------------------------------------------------------------------- */
+
+static int compare_bytes(struct slice a, struct slice b)
+{
+    size_t len = a.len < b.len ? a.len : b.len;
+    int order = len > 0 ? memcmp(a.ptr, b.ptr, len) : 0;
+    return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
+}
+
+/* By channel, then by place in the message: all are cut from one copy of it. */
+static int compare_positions(const void *a, const void *b)
+{
+    struct slice left = ((const struct command_since *)a)->channel;
+    struct slice right = ((const struct command_since *)b)->channel;
+    int order = compare_bytes(left, right);
+    return order != 0 ? order : (left.ptr > right.ptr) - (left.ptr < right.ptr);
+}
+
+static int compare_channel(const void *channel, const void *position)
+{
+    return compare_bytes(*(const struct slice *)channel,
+                         ((const struct command_since *)position)->channel);
+}
+
+static size_t count_members(struct slice json)
+{
+    struct json_members members;
+    struct slice key, value;
+    size_t count = 0;
+    json_members_init(&members, json);
+    while (json_members_next(&members, &key, &value))
+        count++;
+    return count;
+}
+
+/* {"epoch":"c91e","seq":815}, in our own copy. */
+static const char *read_position(struct slice json, struct command_since *out)
+{
+    struct json_members members;
+    struct slice key, value, epoch = {0}, seq = {0};
+    int64_t number;
+
+    if (!json_members_init(&members, json))
+        return "since: a position is not an object";
+    while (json_members_next(&members, &key, &value)) {
+        if (!unescape(&key))
+            continue; /* none that we know */
+        if (slice_is(key, "epoch"))
+            epoch = value;
+        else if (slice_is(key, "seq"))
+            seq = value;
+    }
+    if (epoch.ptr == NULL || seq.ptr == NULL)
+        return "since: a position is without epoch or seq";
+    if (!read_string(epoch, &out->epoch) || !stamp_epoch_is_valid(out->epoch))
+        return "since: an epoch is not a string of 1 to 32 letters, digits, _ and -";
+    if (!read_integer(seq, &number) || number < 0 || number > (int64_t)STAMP_NUMBER_MAX)
+        return "since: a seq is not an integer from 0 to 2^53 - 1";
+    out->seq = (uint64_t)number;
+    return NULL;
+}
+
+/* Sorts, and keeps the last of those for one channel. */
+static void order_positions(struct command *c)
+{
+    qsort(c->since, c->since_count, sizeof *c->since, compare_positions);
+    size_t kept = 0;
+    for (size_t i = 0; i < c->since_count; i++) {
+        if (i + 1 < c->since_count && slice_equal(c->since[i].channel, c->since[i + 1].channel))
+            continue;
+        c->since[kept++] = c->since[i];
+    }
+    c->since_count = kept;
+}
+
+static const char *parse_since(struct slice json, struct command *out)
+{
+    struct json_members members;
+    struct slice copy = keep_copy(out, MEMBER_SINCE, json), value;
+    if (!json_members_init(&members, copy))
+        return "since is not an object";
+    size_t count = count_members(copy);
+    if (count == 0)
+        return NULL;
+    out->since = mem_alloc(count * sizeof *out->since);
+    for (size_t i = 0; i < count; i++) {
+        struct command_since *position = &out->since[i];
+        if (!json_members_next(&members, &position->channel, &value) ||
+            !unescape(&position->channel))
+            return "since: a channel cannot be read";
+        const char *fault = read_position(value, position);
+        if (fault != NULL)
+            return fault;
+    }
+    out->since_count = count;
+    order_positions(out);
+    return NULL;
+}
+
+const struct command_since *command_find_since(const struct command *c, struct slice channel)
+{
+    if (c->since_count == 0)
+        return NULL;
+    return bsearch(&channel, c->since, c->since_count, sizeof *c->since, compare_channel);
+}
+
+/* --- the table of members -------------------------------------------------------------------- */
 
 static const struct {
     const char *name;
@@ -211,6 +369,9 @@ static const struct {
     [MEMBER_MAX_RATE] = {"max_rate", parse_max_rate, NULL},
     [MEMBER_SNAPSHOT] = {"snapshot", parse_snapshot, NULL},
     [MEMBER_DELTA] = {"delta", parse_delta, NULL},
+    [MEMBER_SINCE] = {"since", parse_since, NULL},
+    [MEMBER_CHANNEL] = {"channel", parse_channel, "channel is missing"},
+    [MEMBER_DATA] = {"data", parse_data, "data is missing"},
     [MEMBER_ECHO] = {"echo", parse_echo, NULL},
 };
 
@@ -227,11 +388,12 @@ struct action {
 
 static const struct action action_table[] = {
     {"subscribe", COMMAND_SUBSCRIBE,
-     BIT(CHANNELS) | BIT(MODE) | BIT(MAX_RATE) | BIT(SNAPSHOT) | BIT(DELTA), BIT(CHANNELS)},
+     BIT(CHANNELS) | BIT(MODE) | BIT(MAX_RATE) | BIT(SNAPSHOT) | BIT(DELTA) | BIT(SINCE),
+     BIT(CHANNELS)},
     {"unsubscribe", COMMAND_UNSUBSCRIBE, BIT(CHANNELS), BIT(CHANNELS)},
     {"snapshot", COMMAND_SNAPSHOT, BIT(CHANNELS), BIT(CHANNELS)},
     {"list", COMMAND_LIST, 0, 0},
-    {"publish", COMMAND_PUBLISH, 0, 0},
+    {"publish", COMMAND_PUBLISH, BIT(CHANNEL) | BIT(DATA), BIT(CHANNEL) | BIT(DATA)},
     {"auth", COMMAND_AUTH, 0, 0},
     {"ping", COMMAND_PING, BIT(ECHO), 0},
 };
@@ -346,14 +508,18 @@ void command_fini(struct command *c)
     struct command_memory *memory = c->tree;
     if (memory != NULL) {
         cJSON_Delete(memory->channels);
-        free(memory->echo);
+        for (enum member m = 0; m < MEMBER_COUNT; m++)
+            free(memory->copies[m]);
         free(memory);
     }
     free(c->channels);
     c->tree = NULL;
     c->channels = NULL;
     c->channel_count = 0;
-    c->echo = (struct slice){0};
+    free(c->since);
+    c->since = NULL;
+    c->since_count = 0;
+    c->channel = c->data = c->echo = (struct slice){0};
 }
 
 const char *command_mode_name(enum delivery_mode mode)

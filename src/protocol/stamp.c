@@ -42,8 +42,10 @@ static bool parse_number(struct slice digits, uint64_t *value)
     return *value <= STAMP_NUMBER_MAX;
 }
 
-static bool is_epoch(struct slice epoch)
+bool stamp_epoch_is_valid(struct slice epoch)
 {
+    if (epoch.len == 0 || epoch.len > STAMP_EPOCH_MAX)
+        return false;
     for (size_t i = 0; i < epoch.len; i++) {
         if (!is_epoch_byte(epoch.ptr[i]))
             return false;
@@ -62,7 +64,7 @@ enum stamp_result stamp_parse(struct slice message, struct stamp *out)
     if (!cut_until(&rest, ':', STAMP_EPOCH_MAX, &out->epoch) ||
         !cut_until(&rest, ':', DIGITS_MAX, &seq) || !cut_until(&rest, ' ', DIGITS_MAX, &ts))
         return STAMP_BAD;
-    if (!is_epoch(out->epoch) || !parse_number(seq, &out->seq) || out->seq == 0 ||
+    if (!stamp_epoch_is_valid(out->epoch) || !parse_number(seq, &out->seq) || out->seq == 0 ||
         !parse_number(ts, &out->ts_ms))
         return STAMP_BAD;
     out->payload = rest;

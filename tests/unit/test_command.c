@@ -3,6 +3,7 @@
  */
 #include "protocol/command.h"
 
+#include "base/buf.h"
 #include "unit.h"
 
 #include <stdio.h>
@@ -66,7 +67,8 @@ static void test_subscribe_with_everything(void)
     struct command c;
     CU_ASSERT_EQUAL_FATAL(parse(" {\"channels\":[\"quote:AAPL\",\"x\",\"\",\"caf\\u00e9:\\\"\"],"
                                 "\"max_rate\":5,\"mode\":\"latest\",\"snapshot\":false,"
-                                "\"delta\":true,\"since\":{\"quote:AAPL\":1},\"new\":[{}],"
+                                "\"delta\":true,\"since\":{\"quote:AAPL\":{\"epoch\":\"c91e\","
+                                "\"seq\":815}},\"new\":[{}],"
                                 "\"id\":7,\"action\":\"subscribe\"} ",
                                 &c),
                           ERR_NONE);
@@ -79,6 +81,7 @@ static void test_subscribe_with_everything(void)
     CU_ASSERT_EQUAL(c.mode, MODE_LATEST);
     CU_ASSERT_EQUAL(c.snapshot, TRI_NO);
     CU_ASSERT_EQUAL(c.delta, TRI_YES);
+    CU_ASSERT_EQUAL(c.since_count, 1);
     CU_ASSERT_STRING_EQUAL(c.id, "7");
     command_fini(&c);
 }
@@ -92,6 +95,8 @@ static void test_absent_options_are_unset(void)
     CU_ASSERT_EQUAL(c.snapshot, TRI_UNSET);
     CU_ASSERT_EQUAL(c.delta, TRI_UNSET);
     CU_ASSERT_EQUAL(c.echo.len, 0);
+    CU_ASSERT_EQUAL(c.since_count, 0);
+    CU_ASSERT_PTR_NULL(command_find_since(&c, slice_str("a:b")));
     command_fini(&c);
 }
 
@@ -242,6 +247,13 @@ static void test_members_of_the_wrong_type(void)
         "{\"action\":\"unsubscribe\"}",
         "{\"action\":\"unsubscribe\",\"channels\":[]}",
         "{\"action\":\"snapshot\",\"channel\":\"a:b\"}",
+        "{\"action\":\"publish\"}",
+        "{\"action\":\"publish\",\"channel\":\"a:b\"}",
+        "{\"action\":\"publish\",\"data\":1}",
+        "{\"action\":\"publish\",\"channel\":1,\"data\":1}",
+        "{\"action\":\"publish\",\"channel\":[\"a:b\"],\"data\":1}",
+        "{\"action\":\"publish\",\"channel\":\"a:b\\u0000\",\"data\":1}",
+        "{\"action\":\"publish\",\"channels\":[\"a:b\"],\"data\":1}",
         NULL,
     };
     check_all(texts, ERR_BAD_COMMAND);
@@ -255,6 +267,8 @@ static void test_members_of_other_actions_are_ignored(void)
         "{\"action\":\"list\",\"channels\":1,\"mode\":2,\"max_rate\":{},\"snapshot\":[]}",
         "{\"action\":\"unsubscribe\",\"channels\":[\"a:b\"],\"mode\":\"sideways\"}",
         "{\"action\":\"ping\",\"channels\":[]}",
+        "{\"action\":\"snapshot\",\"channels\":[\"a:b\"],\"since\":1,\"data\":null}",
+        "{\"action\":\"list\",\"since\":[]}",
         "{\"action\":\"list\",\"note\":\"a\\u0000b\"}",
         "{\"action\":\"list\",\"actio\\u0000n\":1,\"\":2}",
         NULL,
@@ -325,6 +339,140 @@ static void test_no_command_cut_short_is_json(void)
     }
 }
 
+/* --- since ----------------------------------------------------------------------------------- */
+
+static enum error_code parse_since(const char *since, struct command *c)
+{
+    struct buf text = {0};
+    buf_printf(&text, "{\"action\":\"subscribe\",\"channels\":[\"a:b\"],\"since\":%s}", since);
+    buf_append(&text, "", 1);
+    enum error_code code = parse(text.data, c);
+    buf_fini(&text);
+    return code;
+}
+
+static void check_position(const struct command *c, const char *channel, const char *epoch,
+                           uint64_t seq)
+{
+    const struct command_since *position = command_find_since(c, slice_str(channel));
+    CU_ASSERT_PTR_NOT_NULL_FATAL(position);
+    CU_ASSERT(slice_is(position->channel, channel));
+    CU_ASSERT(slice_is(position->epoch, epoch));
+    CU_ASSERT_EQUAL(position->seq, seq);
+}
+
+static void test_positions(void)
+{
+    struct command c;
+    CU_ASSERT_EQUAL_FATAL(
+        parse_since(
+            "{ \"b:long\" : { \"epoch\" : \"c91e\" , \"seq\" : 815 },"
+            "\"b\":{\"seq\":0,\"node\":[{}],\"epoch\":\"0123456789abcdefABCDEF-_01234567\"},"
+            "\"\":{\"epoch\":\"e\",\"seq\":9007199254740991},"
+            "\"b:\\u006cong\\\"\":{\"\\u0065poch\":\"\\u0063\",\"seq\":3},"
+            "\"a:b\":{\"epoch\":\"x\",\"epoch\":\"y\",\"seq\":1,\"seq\":2}}",
+            &c),
+        ERR_NONE);
+    CU_ASSERT_EQUAL(c.since_count, 5);
+    check_position(&c, "b:long", "c91e", 815);
+    check_position(&c, "b", "0123456789abcdefABCDEF-_01234567", 0);
+    check_position(&c, "", "e", 9007199254740991);
+    check_position(&c, "b:long\"", "c", 3);
+    check_position(&c, "a:b", "y", 2);
+    CU_ASSERT_PTR_NULL(command_find_since(&c, slice_str("b:lon")));
+    CU_ASSERT_PTR_NULL(command_find_since(&c, slice_str("b:longer")));
+    CU_ASSERT_PTR_NULL(command_find_since(&c, slice_str("z")));
+    command_fini(&c);
+    CU_ASSERT_EQUAL(parse_since("{}", &c), ERR_NONE);
+    CU_ASSERT_EQUAL(c.since_count, 0);
+    command_fini(&c);
+}
+
+/* Enough of them that sorting does not keep their order by itself. */
+static void test_of_a_channel_given_twice_the_last_counts(void)
+{
+    enum { CHANNELS = 2000, TIMES = 3 };
+    struct buf since = {0};
+    struct command c;
+    for (int i = 0; i < CHANNELS * TIMES; i++)
+        buf_printf(&since, "%s\"%s:%d\":{\"epoch\":\"e\",\"seq\":%d}", i > 0 ? "," : "{",
+                   i % 2 == 0 ? "q" : "\\u0071", i * 7 % CHANNELS, i);
+    buf_append(&since, "}", 2);
+    CU_ASSERT_EQUAL_FATAL(parse_since(since.data, &c), ERR_NONE);
+    CU_ASSERT_EQUAL(c.since_count, CHANNELS);
+    for (int i = CHANNELS * (TIMES - 1); i < CHANNELS * TIMES; i++) {
+        char channel[16];
+        snprintf(channel, sizeof channel, "q:%d", i * 7 % CHANNELS);
+        check_position(&c, channel, "e", (uint64_t)i);
+    }
+    command_fini(&c);
+    buf_fini(&since);
+}
+
+static void test_what_is_no_position(void)
+{
+    static const char *const texts[] = {
+        "null",
+        "1",
+        "[]",
+        "\"c91e:1\"",
+        "{\"a:b\":null}",
+        "{\"a:b\":1}",
+        "{\"a:b\":[\"e\",1]}",
+        "{\"a:b\":{}}",
+        "{\"a:b\":{\"epoch\":\"e\"}}",
+        "{\"a:b\":{\"seq\":1}}",
+        "{\"a:b\":{\"epoch\":1,\"seq\":1}}",
+        "{\"a:b\":{\"epoch\":null,\"seq\":1}}",
+        "{\"a:b\":{\"epoch\":\"\",\"seq\":1}}",
+        "{\"a:b\":{\"epoch\":\"e f\",\"seq\":1}}",
+        "{\"a:b\":{\"epoch\":\"e\\u0000\",\"seq\":1}}",
+        "{\"a:b\":{\"epoch\":\"\xc3\xa9\",\"seq\":1}}",
+        "{\"a:b\":{\"epoch\":\"0123456789abcdefABCDEF-_012345678\",\"seq\":1}}",
+        "{\"a:b\":{\"epoch\":\"e\",\"seq\":\"1\"}}",
+        "{\"a:b\":{\"epoch\":\"e\",\"seq\":-1}}",
+        "{\"a:b\":{\"epoch\":\"e\",\"seq\":1.5}}",
+        "{\"a:b\":{\"epoch\":\"e\",\"seq\":1e3}}",
+        "{\"a:b\":{\"epoch\":\"e\",\"seq\":null}}",
+        "{\"a:b\":{\"epoch\":\"e\",\"seq\":9007199254740992}}",
+        "{\"a:b\":{\"epoch\":\"e\",\"seq\":99999999999999999999}}",
+        "{\"a:b\\u0000\":{\"epoch\":\"e\",\"seq\":1}}",
+        "{\"c:d\":{\"epoch\":\"e\",\"seq\":1},\"a:b\":{\"epoch\":\"e\",\"seq\":true}}",
+        NULL,
+    };
+    for (size_t i = 0; texts[i] != NULL; i++) {
+        struct command c;
+        enum error_code code = parse_since(texts[i], &c);
+        if (code != ERR_BAD_COMMAND)
+            printf("accepted: %s\n", texts[i]);
+        CU_ASSERT_EQUAL(code, ERR_BAD_COMMAND);
+        CU_ASSERT_EQUAL(c.since_count, 0);
+        CU_ASSERT_PTR_NULL(c.since);
+        command_fini(&c);
+    }
+}
+
+/* --- publish --------------------------------------------------------------------------------- */
+
+static void test_data_is_published_byte_for_byte(void)
+{
+    static const char *const values[] = {
+        "null", "1.50", "\"a\\u0000\\/b\"", "{ \"a\" : [ 1.0 , {} ] , \"a\":2 }", LONG_NUMBER,
+    };
+    for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
+        char text[256];
+        struct command c;
+        snprintf(text, sizeof text,
+                 "{\"data\": %s ,\"action\":\"publish\",\"channel\":\"ch\\u0061t:\\\"x\"}",
+                 values[i]);
+        CU_ASSERT_EQUAL_FATAL(parse(text, &c), ERR_NONE);
+        CU_ASSERT(slice_is(c.data, values[i]));
+        CU_ASSERT(slice_is(c.channel, "chat:\"x"));
+        CU_ASSERT_EQUAL(c.channel_count, 0);
+        command_fini(&c);
+    }
+}
+
 static const struct unit_test tests[] = {
     {"every action", test_every_action},
     {"subscribe with everything", test_subscribe_with_everything},
@@ -340,6 +488,10 @@ static const struct unit_test tests[] = {
     {"the limits of max_rate and mode", test_the_limits_of_max_rate_and_mode},
     {"echo is returned byte for byte", test_echo_is_returned_byte_for_byte},
     {"keys may be escaped and the last counts", test_keys_may_be_escaped_and_the_last_counts},
+    {"positions", test_positions},
+    {"of a channel given twice the last counts", test_of_a_channel_given_twice_the_last_counts},
+    {"what is no position", test_what_is_no_position},
+    {"data is published byte for byte", test_data_is_published_byte_for_byte},
     {"no command cut short is JSON", test_no_command_cut_short_is_json},
     {NULL, NULL},
 };
