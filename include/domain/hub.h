@@ -15,6 +15,7 @@
 #include "base/map.h"
 #include "base/wheel.h"
 #include "domain/cohort.h"
+#include "protocol/errors.h"
 #include "protocol/publication.h"
 #include "runtime/worker.h"
 
@@ -27,6 +28,12 @@ struct sub_request;
 struct hub_upstream {
     /* This worker follows, or no longer follows, a channel. */
     void (*interest)(void *arg, unsigned worker, struct slice channel, bool wanted);
+    /* What was published on a followed channel since a position; hub_post_recovery answers. */
+    void (*recover)(void *arg, unsigned worker, struct slice channel, struct slice epoch,
+                    uint64_t seq, uint64_t token);
+    /* A client publishes; hub_post_published answers. payload is copied. */
+    void (*publish)(void *arg, unsigned worker, struct slice channel, struct slice payload,
+                    uint64_t token);
     /* NULL while the feed is ok, else static text why it is suspect. */
     const char *(*readiness)(const void *arg);
     void *arg;
@@ -34,15 +41,36 @@ struct hub_upstream {
 
 struct channel_follower {
     struct cohort *cohort;
-    uint32_t sub_index; /* in cohort->subs */
+    uint32_t sub_index : 30; /* in cohort->subs */
+    uint32_t is_gated : 1;
+    uint32_t delta : 1;
 };
 
+/* A session whose next item of a channel is its own affair: it has had no item yet, so that one
+ * must carry the epoch, or its snapshot is newer than what the others of its cohort have. */
+struct channel_note {
+    struct session *session;
+    uint64_t seen;    /* items up to this count are skipped */
+    bool has_base;    /* `missed` counts from `seen` */
+    bool wants_epoch; /* the item must carry the epoch */
+};
+
+/*
+ * Publications are counted per channel and worker, those included that never arrived (gaps). That
+ * count, not the publishers' seq, is what positions are kept in: it also numbers plain messages,
+ * goes on over a change of the epoch, and a difference of two is what someone missed.
+ */
 struct hub_channel {
     uint64_t id; /* unique and rising within the hub: the order of subscriptions in a cohort */
     uint64_t hash;
     const struct config_namespace *ns;
     bool live;                   /* Redis confirmed the subscription */
-    struct publication *last;    /* the value for snapshots, a reference, or NULL */
+    bool is_doubtful;            /* something may have been lost before the next publication */
+    uint64_t count;              /* publications so far */
+    uint64_t epoch_count;        /* of the first one of the present epoch */
+    uint64_t snap_count;         /* of the last one that replaces what followers have */
+    struct item *last;           /* the newest one with a number, or NULL */
+    struct item *plain;          /* the newest one without, when it came after `last` */
     char epoch[STAMP_EPOCH_MAX]; /* of the last numbered publication */
     uint8_t epoch_len;
     struct channel_follower *cohorts;
@@ -50,11 +78,22 @@ struct hub_channel {
     uint32_t cohort_cap;
     struct sub_request **waiting; /* subscribes to be answered once it is live */
     uint32_t waiting_count;
-    struct session **fresh; /* sessions whose next item here must carry the epoch */
-    uint32_t fresh_count;
+    struct channel_note *notes;
+    uint32_t note_count;
+    uint32_t note_cap;
+    uint32_t delta_count; /* followers that want patches */
+    struct sub_request **recorders; /* recoveries under way: they keep what comes meanwhile */
+    uint32_t recorder_count;
     uint32_t pins; /* requests and builders that hold it */
     uint8_t name_len;
     char name[];
+};
+
+/* Timers of cohorts, in ticks of 1 ms, under one timer of the loop. */
+struct hub_clock {
+    struct wheel wheel;
+    struct loop_timer *timer;
+    uint64_t due_ms; /* when `timer` fires; UINT64_MAX: it is not set */
 };
 
 struct hub {
@@ -62,13 +101,17 @@ struct hub {
     struct hub_upstream upstream;
     struct map channels; /* name -> hub_channel */
     struct map cohorts;  /* set_hash -> cohort */
-    struct wheel pacing; /* 1 ms ticks */
-    struct loop_timer *pacing_timer;
-    uint64_t pacing_due_ms; /* when pacing_timer fires; UINT64_MAX: it is not set */
-    struct list due;        /* cohorts to flush at the end of this turn */
-    struct list requests;   /* all subscribes that wait for Redis */
+    struct map recovering; /* number -> sub_request that waits for recoveries */
+    struct hub_clock pacing;
+    struct hub_clock gates;
+    struct list due;       /* cohorts to flush at the end of this turn */
+    struct list requests;  /* all subscribes that wait for Redis */
+    struct list publishes; /* clients' publications that Redis has not answered */
+    struct hub_pack *packs; /* compressed messages of this turn, by what is in them */
+    bool has_packs;
     struct buf scratch;     /* contiguous bytes of the batch being sent */
     uint64_t next_channel_id;
+    uint64_t next_token;
     uint64_t next_session_id; /* starts at random, so that ids differ after a restart */
     uint64_t started_ms;      /* monotonic */
     uint64_t pace_ms;
@@ -102,16 +145,52 @@ struct cohort *hub_find_cohort(struct hub *h, struct cohort_format format,
 void hub_forget_cohort(struct hub *h, struct cohort *c); /* before it is freed or changed */
 void hub_remember_cohort(struct hub *h, struct cohort *c);
 
-/* For cohort.c: enters a cohort with new output into this turn's list or the pacing wheel. */
+/* For cohorts: enters one with new output into this turn's list or the pacing wheel. */
 void hub_schedule(struct hub *h, struct cohort *c);
+void hub_schedule_now(struct hub *h, struct cohort *c); /* whatever the pace */
+void hub_set_gate_timer(struct hub *h, struct cohort *c, uint64_t due_ms);
 
 /* The frame of a publication in a cohort's format; borrows; NULL when there is nothing to send. */
 struct frame *hub_frame(struct hub *h, struct publication *p, struct cohort_format format,
                         enum publication_form form);
 
+/* A message in a cohort's format: takes a plain one, returns owned. The same bytes are compressed
+ * once per turn, whoever asks. */
+struct frame *hub_pack(struct hub *h, struct frame *plain, struct cohort_format format);
+
+/* How an item is told to someone who has seen the channel up to a count. */
+enum publication_form hub_form(const struct hub_channel *c, const struct item *item, uint64_t seen);
+
+/* Appends an item to a cohort's stream, and privately gives it to those of its members about whom
+ * the channel has a note. */
+void hub_append_noted(struct hub_channel *c, struct cohort *cohort,
+                      uint32_t sub_index, struct item *item, enum publication_form form,
+                      uint64_t missed);
+void hub_add_note(struct hub_channel *c, const struct channel_note *note);
+void hub_drop_note(struct hub_channel *c, struct session *s);
+const struct channel_note *hub_find_note(const struct hub_channel *c, const struct session *s);
+
+/* From now on the request keeps what comes on the channel, until it is taken off. */
+void hub_add_recorder(struct hub_channel *c, struct sub_request *r);
+void hub_drop_recorder(struct hub_channel *c, struct sub_request *r);
+
 /* From the bus, in its thread. Lists are taken; each publication's reference with them. */
 void hub_post_publications(struct hub *h, struct publication **list, uint32_t count);
-void hub_post_live(struct hub *h, struct slice channel, struct publication *last); /* shares last */
+
+/* The channel is confirmed and its state is known; shares last, which may be NULL. is_current
+ * false: something may have been lost before the next publication. */
+void hub_post_live(struct hub *h, struct slice channel, struct publication *last, bool is_current);
+
+/* ok only once everything that could be healed was posted. */
 void hub_post_feed(struct hub *h, bool ok, const char *reason);
+
+/* Answers upstream.recover. recovered: the list is exactly what lies between the asked position and
+ * the place of this message among the posts to this hub. */
+void hub_post_recovery(struct hub *h, uint64_t token, struct publication **list, uint32_t count,
+                       bool recovered);
+
+/* Answers upstream.publish: ERR_NONE with what the publication was given, or why it failed. */
+void hub_post_published(struct hub *h, uint64_t token, enum error_code error, uint64_t seq,
+                        struct slice epoch);
 
 #endif

@@ -2,14 +2,16 @@
  * session.h - one client: what it asked for, and where it stands.
  *
  * Created with the upgrade, freed when its connection leaves OPEN. Owner: the worker's thread.
- * A session is a member of at most one cohort; its subscriptions are the cohort's channels. A
- * subscribe is acknowledged once Redis has confirmed every channel of it, so that whatever is
- * published after the `ack` arrives; while the feed is suspect it is acknowledged at once.
+ * A session is a member of at most one cohort; its subscriptions are the cohort's. A subscribe is
+ * acknowledged once Redis has confirmed every channel of it, and the positions that the client came
+ * back with are answered, so that whatever is published after the `ack` arrives; while the feed is
+ * suspect it is acknowledged at once.
  */
 #ifndef TICKCAST_DOMAIN_SESSION_H
 #define TICKCAST_DOMAIN_SESSION_H
 
 #include "base/list.h"
+#include "domain/catchup.h"
 #include "domain/cohort.h"
 #include "domain/hub.h"
 #include "protocol/command.h"
@@ -27,9 +29,26 @@ struct session {
     struct cohort_format format;
     struct rate_limit commands;
     uint16_t refused_in_a_row; /* commands over the limit since the last one taken */
-    uint32_t fresh_count;      /* channels whose next item must carry the epoch */
+    uint32_t note_count;       /* channels that have a note about it */
     uint64_t id;               /* unique on this node since its start */
+    struct catchup *catchup;   /* while it lags, else NULL */
     struct list requests;      /* subscribes that wait for Redis */
+    struct list publishes;     /* publications that Redis has not answered */
+    uint32_t publish_count;    /* of them */
+};
+
+enum recovery_state { RECOVERY_ASKED, RECOVERY_DONE, RECOVERY_FAILED };
+
+/* A position that a client came back with, and what was published since. */
+struct recovery {
+    struct hub_channel *channel; /* pinned by the request's subs */
+    uint64_t since_seq;
+    bool is_same_epoch;        /* as far as this node knows */
+    uint8_t state;             /* enum recovery_state */
+    struct publication **list; /* DONE: what came since, one reference each; grows until the ack */
+    uint32_t count;
+    uint32_t cap;
+    uint64_t bytes;
 };
 
 /* A subscribe that waits until all of its channels are confirmed. */
@@ -45,6 +64,9 @@ struct sub_request {
     bool snapshot;           /* wanted for newly subscribed channels */
     bool snapshot_again;     /* wanted for those already subscribed, too */
     struct cohort_sub *subs; /* each channel pinned */
+    uint64_t number;         /* in hub->recovering, when there are recoveries */
+    struct recovery *recoveries;
+    uint32_t recovery_count;
 };
 
 /* Says hello. channels: the URL's list, percent-decoded, or empty. raw clients hear nothing. */
@@ -63,10 +85,23 @@ void session_set_member_index(void *session, uint32_t index);
 
 /* For the hub. */
 void session_finish_request(struct sub_request *r);
-void session_tell_feed(struct session *s, struct frame *state); /* shares state */
+void session_record(struct sub_request *r, const struct hub_channel *c, const struct item *item);
+void session_on_recovery(struct hub *h, uint64_t token, struct publication *const *list,
+                         uint32_t count, bool recovered);
+void session_on_published(struct hub *h, uint64_t token, enum error_code error, uint64_t seq,
+                          struct slice epoch);
+void session_tell_feed(struct session *s, struct frame *state); /* takes state */
 
 /* Queues one private message; takes f. Compressed like any other where that was agreed. */
 void session_send(struct session *s, struct frame *f);
+
+/* Queues a publication for this client alone, by reference where nobody else is told otherwise. */
+void session_queue_item(struct session *s, struct item *item, enum publication_form form,
+                        uint64_t missed);
+void session_queue_push(struct session *s, struct frame *push); /* takes a plain push message */
+
+/* Ends a client that is too slow for what must not be skipped: it is told, and closed with 4101. */
+void session_end_slow(struct session *s, uint64_t waiting_bytes);
 
 /* Queues an operator's text: shares f. Raw clients are left out; says whether it was taken. */
 bool session_notify(struct session *s, struct frame *f);

@@ -15,7 +15,29 @@ void session_cancel_request(struct sub_request *r);
 /* Leaves the cohort; the last one out frees it. */
 void session_leave_cohort(struct session *s);
 
-/* No channel owes the client its epoch any more. */
-void session_forget_fresh(struct session *s);
+/* No channel has a note about the client any more. */
+void session_forget_notes(struct session *s);
+
+/* Nobody waits for answers to the client's publications any more. */
+void session_forget_publishes(struct session *s);
+
+/* The two ways to a new set of subscriptions; what is pending of the old one must be settled. */
+struct subs;
+void session_change_set(struct session *s, const struct subs *next,
+                        const struct sub_request *wishes); /* NULL: none */
+void session_settle(struct session *s); /* does that; for gates, too */
+
+/* Begins a subscribe as a client asked for it. */
+void session_begin_subscribe(struct session *s, const struct command *command);
+
+/* Takes a channel out of the subscribes that still wait. True when there was one. */
+bool session_cancel_pending(struct session *s, struct slice name);
+
+/* The session's subscription to a channel, or NULL. */
+struct cohort_sub *session_find_sub(const struct session *s, struct slice name);
+
+/* Pieces of an ack. */
+void session_append_result(struct buf *ack, uint64_t accepted, const struct buf *rejected);
+void session_queue_text(struct session *s, struct buf *text); /* takes the buffer's memory */
 
 #endif

@@ -86,6 +86,9 @@ struct config {
         int64_t channels_per_client;
         int64_t soft_bytes;
         int64_t hard_bytes;
+        int64_t soft_age_ms;
+        int64_t hard_age_ms;
+        int64_t unsent_bytes; /* in the kernel, per client; 0: as many as it likes */
         int64_t head_bytes;
         int64_t connections_per_address;
         int64_t connections_per_user;

@@ -18,6 +18,7 @@ struct frame {
     atomic_uint refs;
     uint32_t len;         /* header and payload */
     uint32_t plain_bytes; /* payload before compression: what the peer's window must hold */
+    uint16_t items;       /* publications in it, for counting */
     uint8_t header_len;
     uint8_t bytes[];
 };
@@ -26,6 +27,10 @@ struct frame {
  * payload must be below 2^31 bytes. */
 struct frame *frame_new(enum ws_opcode opcode, bool compressed, struct slice a, struct slice b,
                         uint32_t plain_bytes);
+
+/* A text frame of that payload size with its header in place and the payload still to be written
+ * by the caller, before anyone else sees it. */
+struct frame *frame_open(size_t payload_bytes);
 
 static inline struct frame *frame_text(const struct buf *text)
 {

@@ -16,7 +16,10 @@
 struct config;
 
 struct frame *message_hello(const struct config *config, const char *conn_id, bool feed_ok);
-struct frame *message_state(bool feed_ok, const char *reason); /* reason only when not ok */
+/* reason only when not ok. doubtful_json: the members of an array of channel names for which
+ * something may have been lost; only when ok. */
+struct frame *message_state(bool feed_ok, const char *reason, struct slice doubtful_json);
+struct frame *message_slow(uint64_t pending_bytes, uint64_t conflated);
 struct frame *message_heartbeat(uint64_t up_ms, bool feed_ok);
 struct frame *message_notice(struct slice data_json);
 struct frame *message_pong(const char *id_json, struct slice echo_json);

@@ -49,6 +49,11 @@
     X(DELIVERIES, COUNTER, "tickcast_deliveries_total", "", "Publications written to clients") \
     X(DELIVERED_BYTES, COUNTER, "tickcast_delivered_bytes_total", "", "Bytes of publications written to clients, as sent") \
     X(DELIVERED_PLAIN_BYTES, COUNTER, "tickcast_delivered_uncompressed_bytes_total", "", "Bytes of the same publications before compression") \
+    X(CONFLATED, COUNTER, "tickcast_conflated_total", "", "Publications that a client was not sent because a newer value replaced them") \
+    X(SLOW_EPISODES, COUNTER, "tickcast_slow_episodes_total", "", "Times that a client passed its soft mark") \
+    X(RECOVERED, COUNTER, "tickcast_recoveries_total", "result=\"recovered\"", "Positions that clients came back with, by result") \
+    X(NOT_RECOVERED, COUNTER, "tickcast_recoveries_total", "result=\"snapshot\"", "Positions that clients came back with, by result") \
+    X(CLIENT_PUBLISHES, COUNTER, "tickcast_client_publishes_total", "", "Publications by clients that Redis took") \
     X(WRITES, COUNTER, "tickcast_writes_total", "", "Write system calls to clients") \
     X(WRITES_BLOCKED, COUNTER, "tickcast_writes_blocked_total", "", "Writes that the kernel did not take whole") \
     X(COMMANDS, COUNTER, "tickcast_client_commands_total", "", "Commands received from clients") \

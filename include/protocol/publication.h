@@ -6,7 +6,7 @@
  * whichever worker comes first; the loser of a rare race drops its copy.
  *
  *      payload ── lives inside the raw frame, header in front: `raw` clients get it as it is
- *      forms[] ── raw, json, json+epoch, json snapshot; each plain and deflated; NULL until asked
+ *      forms[] ── raw, json, json+epoch, snapshot, patch; each plain and deflated; NULL until asked
  */
 #ifndef TICKCAST_PROTOCOL_PUBLICATION_H
 #define TICKCAST_PROTOCOL_PUBLICATION_H
@@ -25,17 +25,21 @@ enum publication_form {
     FORM_JSON,
     FORM_JSON_EPOCH, /* with `epoch`: the first item of a subscription or of an epoch */
     FORM_JSON_SNAP,  /* with `epoch` and `snap`: the full state */
+    FORM_JSON_PATCH, /* with `patch`: what changed since the publication before */
     FORM_COUNT
 };
 
 struct publication {
     atomic_uint refs;
+    uint32_t payload_bytes;
     uint64_t channel_hash; /* map_hash of the channel */
     uint64_t seq;          /* 0: a plain message on a stamped channel */
     uint64_t ts_ms;        /* Unix */
     uint64_t received_ns;  /* monotonic, when it was read from Redis */
+    uint64_t gap;          /* publications right before this one that this node never got */
     bool cleared;          /* the channel's value has ended; no payload */
     bool is_json;          /* else the payload travels as a JSON string */
+    bool is_snapshot;      /* a state read from the store: followers replace what they have */
     uint8_t epoch_len;
     char epoch[STAMP_EPOCH_MAX];
     _Atomic(struct frame *) forms[2 * FORM_COUNT]; /* plain, then deflated */
@@ -50,8 +54,10 @@ struct publication_head {
     uint64_t seq;
     uint64_t ts_ms;
     uint64_t received_ns;
+    uint64_t gap;
     bool cleared;
     bool is_json;
+    bool is_snapshot;
 };
 
 /* Copies everything, payload included. Returns owned, with one reference. */
@@ -77,11 +83,16 @@ static inline struct slice publication_epoch(const struct publication *p)
 }
 
 /*
- * The frame of a form, made now if need be. Borrows: it lives as long as the publication. NULL for
- * the raw form of a cleared value, which has no bytes to send. compressor NULL: the plain form.
- * The compressed form of a message that is short or does not shrink is its plain form.
+ * The frame of a form, made now if need be: one publication alone in its message. Borrows: it lives
+ * as long as the publication. NULL for the raw form of a cleared value, which has no bytes to send.
+ * compressor NULL: the plain form. The compressed form of a message that is short or does not shrink
+ * is its plain form. FORM_JSON_PATCH is to be prepared first.
  */
 struct frame *publication_frame(struct publication *p, enum publication_form form,
                                 struct compressor *compressor);
+
+/* Makes FORM_JSON_PATCH, given the publication with the number right before. Where a patch is not
+ * possible or does not pay, that form is FORM_JSON from then on. */
+void publication_prepare_patch(struct publication *p, const struct publication *before);
 
 #endif

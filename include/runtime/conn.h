@@ -40,6 +40,8 @@ struct conn {
     uint32_t slot;         /* in worker->conns */
     uint32_t last_sent_ms; /* low bits of the clock at the last private write */
     uint32_t next_ping_ms; /* low bits of the clock; upper layers' timer */
+    uint32_t blocked_at_ms; /* low bits of the clock, while blocked */
+    uint32_t kernel_bytes;  /* that the kernel still had when it refused more */
     uint16_t close_code;   /* what we closed with, or the peer's code */
     uint8_t state;         /* enum conn_state */
     uint8_t cause;         /* enum metric of the ENDED family, once it ends */
@@ -50,6 +52,8 @@ struct conn {
     bool is_echo : 1;
     bool was_open : 1;
     bool awaits_close : 1; /* CLOSING: the peer still owes its close frame */
+    bool wants_drained : 1; /* on_drained even without on_blocked */
+    bool has_last_words : 1; /* what is queued is short and goes out before the close frame */
     uint8_t address_family;
     uint16_t port;       /* of the peer */
     uint8_t address[16]; /* of the peer: IPv4 in the first four bytes */
@@ -66,7 +70,7 @@ struct conn_ops {
     void (*on_timer)(struct conn *c);
     /* The kernel refused bytes: nothing may be written past the queue until on_drained. */
     void (*on_blocked)(struct conn *c);
-    /* The queue is empty again after on_blocked: a shared stream may go on. */
+    /* The queue is empty, after on_blocked or because somebody wanted to know: one may go on. */
     void (*on_drained)(struct conn *c);
     /* It left OPEN: forget it. upper is the caller's to free. */
     void (*on_closed)(struct conn *c);
@@ -94,6 +98,9 @@ void conn_queue_control(struct conn *c, enum ws_opcode opcode, struct slice payl
  * layer itself, and waits for the socket. Shares f. */
 void conn_keep_rest(struct conn *c, struct frame *f, uint32_t sent);
 
+/* on_drained follows when everything that is queued is written. */
+void conn_call_when_drained(struct conn *c);
+
 /* Waits for the socket to take bytes again; on_drained follows. For a writer of its own. */
 void conn_wait_writable(struct conn *c);
 
@@ -106,6 +113,10 @@ void conn_close(struct conn *c, uint16_t code, const char *reason, enum metric c
  * the socket failed, no close frame. */
 void conn_fail_later(struct conn *c, uint16_t code, enum metric cause);
 
+/* The same for one that is too slow: what waits is dropped, `words` (taken; may be NULL) and the
+ * close frame with 4101 go out when the socket takes them, for which it gets longer than others. */
+void conn_fail_slow(struct conn *c, struct frame *words);
+
 void conn_abort(struct conn *c, enum metric cause); /* at once, no close frame */
 
 void conn_set_timer(struct conn *c, uint64_t in_ms);
@@ -114,6 +125,13 @@ static inline int conn_fd(const struct conn *c)
 {
     return c->event.ev_fd;
 }
+
+/* Bytes on their way to this client that it has not taken: queued here, and in the kernel when it
+ * last refused more. */
+uint64_t conn_waiting_bytes(const struct conn *c);
+
+/* For how long the kernel has refused bytes; 0 while it takes them. */
+uint64_t conn_blocked_ms(const struct conn *c);
 
 /* Writes the peer's address as text, "192.0.2.7:4711" or "[2001:db8::7]:4711". */
 void conn_peer_text(const struct conn *c, char *out, size_t size);

@@ -28,6 +28,9 @@ void listener_free(struct listener *l);
 /* The bound address as `host:port`. Lives as long as the listener. */
 const char *listener_address(const struct listener *l);
 
+/* Bounds what the kernel holds unsent for each socket accepted from now on; 0: as it likes. */
+void listener_set_unsent_bytes(struct listener *l, int bytes);
+
 void listener_start(struct listener *l); /* begins to accept */
 void listener_stop(struct listener *l);  /* stops accepting, for good */
 

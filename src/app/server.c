@@ -167,6 +167,7 @@ static bool bind_listeners(struct server *s, struct buf *error)
                                max_sockets, &s->metrics, error);
     if (s->listener == NULL)
         return false;
+    listener_set_unsent_bytes(s->listener, (int)s->config->limits.unsent_bytes);
     const struct ops_http_setup ops = {.loop = s->loop,
                                        .config = s->config,
                                        .metrics = s->all_metrics,

@@ -108,7 +108,7 @@ static void tell_live(struct bus *b, struct bus_channel *c, uint64_t workers)
 {
     for (unsigned i = 0; i < b->hub_count; i++) {
         if (workers >> i & 1)
-            hub_post_live(b->hubs[i], bus_channel_name(c), c->last);
+            hub_post_live(b->hubs[i], bus_channel_name(c), c->last, true);
     }
 }
 

@@ -11,6 +11,7 @@
 #include "domain/session_commands.h"
 #include "protocol/json_text.h"
 #include "protocol/messages.h"
+#include "protocol/push.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -120,13 +121,15 @@ void session_set_member_index(void *session, uint32_t index)
 
 void session_on_blocked(struct session *s)
 {
-    if (s->cohort != NULL)
-        cohort_hold(s->cohort, s->member_index);
+    if (s->cohort != NULL && s->catchup == NULL)
+        cohort_set_state(s->cohort, s->member_index, MEMBER_HELD);
 }
 
 void session_on_drained(struct session *s)
 {
-    if (s->cohort != NULL)
+    if (s->catchup != NULL)
+        catchup_serve(s);
+    else if (s->cohort != NULL)
         cohort_resume(s->cohort, s->member_index);
 }
 
@@ -137,6 +140,8 @@ void session_leave_cohort(struct session *s)
         return;
     cohort_leave(c, s->member_index);
     s->cohort = NULL;
+    free(s->catchup);
+    s->catchup = NULL;
     if (c->member_count > 0)
         return;
     hub_forget_cohort(c->hub, c);
@@ -163,6 +168,7 @@ struct session *session_new(struct conn *c, struct cohort_format format)
     rate_limit_init(&s->commands, (uint32_t)c->worker->config->limits.commands_per_s,
                     loop_now_ms(c->worker->loop));
     list_init(&s->requests);
+    list_init(&s->publishes);
     return s;
 }
 
@@ -186,7 +192,8 @@ void session_free(struct session *s)
     struct list *member;
     while ((member = s->requests.next) != &s->requests)
         session_cancel_request(list_entry(member, struct sub_request, in_session));
-    session_forget_fresh(s);
+    session_forget_publishes(s);
+    session_forget_notes(s);
     session_leave_cohort(s);
     free(s);
 }
@@ -196,6 +203,47 @@ void session_send(struct session *s, struct frame *f)
     if (s->format.deflate)
         f = compressor_pack_for(&worker_of(s)->compressor, f, s->format.window_bits);
     conn_queue(s->conn, f);
+}
+
+static void count_private(struct session *s, const struct frame *f)
+{
+    struct metrics *m = &worker_of(s)->metrics;
+    metrics_add(m, METRIC_DELIVERIES, f->items);
+    metrics_add(m, METRIC_DELIVERED_BYTES, f->len);
+    metrics_add(m, METRIC_DELIVERED_PLAIN_BYTES, f->plain_bytes + f->header_len);
+}
+
+void session_queue_push(struct session *s, struct frame *push)
+{
+    struct frame *f = hub_pack(hub_of(worker_of(s)), push, s->format);
+    count_private(s, f);
+    conn_queue_shared(s->conn, f);
+}
+
+void session_queue_item(struct session *s, struct item *item, enum publication_form form,
+                        uint64_t missed)
+{
+    struct hub *h = hub_of(worker_of(s));
+    if (missed != 0 && !s->format.raw) {
+        const struct push_part part = {.single = publication_frame(item->p, form, NULL),
+                                       .missed = missed};
+        struct push w;
+        push_open(&w, push_part_bytes(&part), 1);
+        push_put(&w, &part);
+        session_queue_push(s, push_close(&w));
+        return;
+    }
+    struct frame *f = hub_frame(h, item->p, s->format, form);
+    if (f == NULL)
+        return; /* raw clients do not hear of the end of a value */
+    count_private(s, f);
+    conn_queue_shared(s->conn, frame_ref(f));
+}
+
+void session_end_slow(struct session *s, uint64_t waiting_bytes)
+{
+    struct frame *words = s->format.raw ? NULL : message_slow(waiting_bytes, 0);
+    conn_fail_slow(s->conn, words);
 }
 
 bool session_notify(struct session *s, struct frame *f)
@@ -208,5 +256,11 @@ bool session_notify(struct session *s, struct frame *f)
 
 void session_tell_feed(struct session *s, struct frame *state)
 {
-    session_notify(s, state);
+    /* What was healed is in the stream: the good news must not overtake it. */
+    if (s->cohort != NULL)
+        cohort_settle(s->cohort, s->member_index);
+    if (s->format.raw)
+        frame_unref(state);
+    else
+        session_send(s, state);
 }

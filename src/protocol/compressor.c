@@ -13,8 +13,10 @@ struct frame *compressor_pack(struct compressor *c, struct frame *plain)
     buf_clear(&c->scratch);
     if (!ws_deflater_run(c->deflater, payload.ptr, payload.len, &c->scratch))
         return frame_ref(plain);
-    return frame_new(plain->bytes[0] & OPCODE_BITS, true, buf_slice(&c->scratch), (struct slice){0},
-                     plain->plain_bytes);
+    struct frame *packed = frame_new(plain->bytes[0] & OPCODE_BITS, true, buf_slice(&c->scratch),
+                                     (struct slice){0}, plain->plain_bytes);
+    packed->items = plain->items;
+    return packed;
 }
 
 struct frame *compressor_pack_for(struct compressor *c, struct frame *plain, unsigned window_bits)

@@ -25,12 +25,29 @@ struct frame *frame_new(enum ws_opcode opcode, bool compressed, struct slice a, 
     atomic_init(&f->refs, 1);
     f->len = (uint32_t)(header_len + payload);
     f->plain_bytes = plain_bytes;
+    f->items = 0;
     f->header_len = (uint8_t)header_len;
     memcpy(f->bytes, header, header_len);
     if (a.len != 0)
         memcpy(f->bytes + header_len, a.ptr, a.len);
     if (b.len != 0)
         memcpy(f->bytes + header_len + a.len, b.ptr, b.len);
+    return f;
+}
+
+struct frame *frame_open(size_t payload_bytes)
+{
+    uint8_t header[WS_HEADER_MAX];
+    assert(payload_bytes < (size_t)1 << 31);
+    size_t header_len = ws_encode_header(header, WS_OP_TEXT, false, payload_bytes);
+
+    struct frame *f = mem_alloc(sizeof *f + header_len + payload_bytes);
+    atomic_init(&f->refs, 1);
+    f->len = (uint32_t)(header_len + payload_bytes);
+    f->plain_bytes = (uint32_t)payload_bytes;
+    f->items = 0;
+    f->header_len = (uint8_t)header_len;
+    memcpy(f->bytes, header, header_len);
     return f;
 }
 
@@ -69,6 +86,7 @@ struct frame *frame_raw(struct slice bytes)
     struct frame *f = mem_alloc(sizeof *f + bytes.len);
     atomic_init(&f->refs, 1);
     f->len = f->plain_bytes = (uint32_t)bytes.len;
+    f->items = 0;
     f->header_len = 0;
     if (bytes.len != 0)
         memcpy(f->bytes, bytes.ptr, bytes.len);

@@ -44,7 +44,7 @@ struct frame *message_hello(const struct config *config, const char *conn_id, bo
     return finish(&text);
 }
 
-struct frame *message_state(bool feed_ok, const char *reason)
+struct frame *message_state(bool feed_ok, const char *reason, struct slice doubtful_json)
 {
     struct buf text = {0};
     buf_append_str(&text, "{\"action\":\"state\",\"feed\":\"");
@@ -54,6 +54,20 @@ struct frame *message_state(bool feed_ok, const char *reason)
         buf_append_str(&text, ",\"reason\":");
         json_append_string(&text, slice_str(reason));
     }
+    if (feed_ok && doubtful_json.len != 0) {
+        buf_append_str(&text, ",\"suspect\":[");
+        buf_append(&text, doubtful_json.ptr, doubtful_json.len);
+        buf_append_str(&text, "]");
+    }
+    buf_append_str(&text, "}");
+    return finish(&text);
+}
+
+struct frame *message_slow(uint64_t pending_bytes, uint64_t conflated)
+{
+    struct buf text = {0};
+    append_number(&text, "{\"action\":\"slow\",\"pending\":", (int64_t)pending_bytes);
+    append_number(&text, ",\"conflated\":", (int64_t)conflated);
     buf_append_str(&text, "}");
     return finish(&text);
 }

@@ -235,11 +235,20 @@ const struct option option_table[] = {
      HELP("Commands from a client per second. 0: unlimited.")},
     {FIELD(limits, channels_per_client, OPTION_INT, "3000"), IN(1, HUGE_COUNT), FLAGS(OPTION_RELOAD),
      HELP("Channels that a client may be subscribed to.")},
-    {FIELD(limits, soft_bytes, OPTION_INT, "262144"), IN(1, GIB), FLAGS(OPTION_UNBUILT | OPTION_RELOAD),
-     HELP("Bytes waiting for a client from which on it gets only the newest values of its `latest` "
-          "channels. At most limits.hard_bytes; left out, it follows a smaller one.")},
+    {FIELD(limits, soft_bytes, OPTION_INT, "262144"), IN(1, GIB), FLAGS(OPTION_RELOAD),
+     HELP("Bytes waiting for a client, in the kernel too, from which on it gets only the newest values of "
+          "its `latest` channels. At most limits.hard_bytes; left out, it follows a smaller one.")},
     {FIELD(limits, hard_bytes, OPTION_INT, "4194304"), IN(1, GIB), FLAGS(OPTION_RELOAD),
-     HELP("Bytes waiting for a client at which it is closed as too slow.")},
+     HELP("Bytes of `all` channels waiting for a client, in the kernel too, at which it is closed as too "
+          "slow.")},
+    {FIELD(limits, soft_age_ms, OPTION_INT, "2000"), IN(1, HOUR_MS), FLAGS(OPTION_RELOAD),
+     HELP("Milliseconds for which a client's socket may take nothing until it is treated as if it had "
+          "passed limits.soft_bytes.")},
+    {FIELD(limits, hard_age_ms, OPTION_INT, "60000"), IN(1, HOUR_MS), FLAGS(OPTION_RELOAD),
+     HELP("The same for limits.hard_bytes.")},
+    {FIELD(limits, unsent_bytes, OPTION_INT, "65536"), IN(0, GIB),
+     HELP("Bytes for a client that the kernel may hold without having sent them (TCP_NOTSENT_LOWAT): more "
+          "would only grow old there. 0: no limit but the socket's buffer.")},
     {FIELD(limits, head_bytes, OPTION_INT, "16384"), IN(256, 16 * MIB), FLAGS(OPTION_RELOAD),
      HELP("Bytes of a request head; a larger one is answered 431.")},
     {FIELD(limits, connections_per_address, OPTION_INT, "0"), IN(0, CONNECTIONS_MAX),
@@ -281,12 +290,12 @@ const struct option option_table[] = {
     {NS_FIELD(mirror, OPTION_BOOL, "no"), FLAGS(OPTION_UNBUILT),
      HELP("Whether the node receives the whole namespace all the time, so that a subscription never waits "
           "for Redis.")},
-    {NS_FIELD(batch_ms, OPTION_INT, "0"), IN(0, 60000), FLAGS(OPTION_UNBUILT),
+    {NS_FIELD(batch_ms, OPTION_INT, "0"), IN(0, 60000),
      HELP("Publications are collected for so many milliseconds and sent together; in mode latest only the "
           "newest of each channel. 0: at once.")},
-    {NS_FIELD(max_rate, OPTION_INT, "0"), IN(0, 1000), FLAGS(OPTION_UNBUILT),
+    {NS_FIELD(max_rate, OPTION_INT, "0"), IN(0, 1000),
      HELP("Updates per second and channel that a client gets at most, in mode latest. 0: no limit.")},
-    {NS_FIELD(publish, OPTION_WORD, "no"), ONE_OF(publishers), FLAGS(OPTION_UNBUILT),
+    {NS_FIELD(publish, OPTION_WORD, "no"), ONE_OF(publishers),
      HELP("Which clients may publish: nobody, users who are signed in, or anyone.")},
     {NS_FIELD(access, OPTION_WORD, "anyone"), ONE_OF(accesses), FLAGS(OPTION_UNBUILT),
      HELP("Who may subscribe: anyone, users who are signed in, or each user to the channel of their own "

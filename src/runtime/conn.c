@@ -15,12 +15,15 @@
 #include <assert.h>
 #include <errno.h>
 #include <event2/event.h>
+#include <linux/sockios.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #define CLOSE_WAIT_MS 3000 /* for the peer to take and answer a close frame */
+#define SLOW_WAIT_MS  10000 /* the same, for a peer whose slowness is why it is closed */
 #define LINGER_MS     1000 /* for the peer to read the last bytes before the socket closes */
 #define GATHER_PIECES 64   /* frames per writev; more than the socket usually takes */
 
@@ -145,10 +148,25 @@ void conn_wait_writable(struct conn *c)
     if (c->blocked)
         return;
     c->blocked = true;
+    c->blocked_at_ms = (uint32_t)loop_now_ms(c->worker->loop);
+    int unsent = 0;
+    /* What the kernel holds is as late as what we hold. Asked only here: it is a system call. */
+    if (ioctl(conn_fd(c), SIOCOUTQ, &unsent) == 0)
+        c->kernel_bytes = (uint32_t)unsent;
     metrics_add(&c->worker->metrics, METRIC_WRITES_BLOCKED, 1);
     watch(c, EV_READ | EV_WRITE);
     if (c->state == CONN_OPEN)
         c->worker->ops->on_blocked(c);
+}
+
+uint64_t conn_waiting_bytes(const struct conn *c)
+{
+    return (c->outq != NULL ? c->outq->bytes : 0) + (c->blocked ? c->kernel_bytes : 0);
+}
+
+uint64_t conn_blocked_ms(const struct conn *c)
+{
+    return c->blocked ? (uint32_t)loop_now_ms(c->worker->loop) - c->blocked_at_ms : 0;
 }
 
 static void begin_linger(struct conn *c)
@@ -161,13 +179,14 @@ static void begin_linger(struct conn *c)
 /* Everything queued is with the kernel. */
 static void on_queue_empty(struct conn *c)
 {
+    bool is_awaited = c->blocked || c->wants_drained;
     drop_queue(c);
-    if (c->blocked) {
-        c->blocked = false;
+    if (c->blocked)
         watch(c, EV_READ);
-        if (c->state == CONN_OPEN)
-            c->worker->ops->on_drained(c);
-    }
+    c->blocked = false;
+    c->wants_drained = false;
+    if (is_awaited && c->state == CONN_OPEN)
+        c->worker->ops->on_drained(c);
     if (c->state == CONN_CLOSING && !c->awaits_close)
         begin_linger(c);
 }
@@ -207,6 +226,12 @@ static void write_queue(struct conn *c)
     on_queue_empty(c);
 }
 
+void conn_call_when_drained(struct conn *c)
+{
+    c->wants_drained = true;
+    mark_dirty(c);
+}
+
 void conn_flush(struct conn *c)
 {
     if (c->state != CONN_DEAD && !c->blocked)
@@ -231,7 +256,7 @@ void conn_queue(struct conn *c, struct frame *f)
         return;
     }
     frame_unref(f);
-    conn_fail_later(c, WS_CLOSE_SLOW, METRIC_ENDED_SLOW);
+    conn_fail_slow(c, NULL);
 }
 
 void conn_queue_control(struct conn *c, enum ws_opcode opcode, struct slice payload)
@@ -263,14 +288,29 @@ static void send_close(struct conn *c, struct frame *f, bool await_answer)
 {
     /* A reply that is just being written (an error that says why) goes first; a backlog does not.
      */
-    if (c->blocked && c->outq != NULL)
+    if (c->blocked && c->outq != NULL && !c->has_last_words)
         outq_drop_unsent(c->outq);
     outq_push(private_queue(c), f);
     c->awaits_close = await_answer;
     set_state(c, CONN_CLOSING);
-    conn_set_timer(c, CLOSE_WAIT_MS);
+    conn_set_timer(c, c->has_last_words ? SLOW_WAIT_MS : CLOSE_WAIT_MS);
     list_remove(&c->link);
     mark_dirty(c);
+}
+
+void conn_fail_slow(struct conn *c, struct frame *words)
+{
+    if (c->state != CONN_OPEN || c->cause != 0) {
+        if (words != NULL)
+            frame_unref(words);
+        return;
+    }
+    if (c->outq != NULL)
+        outq_drop_unsent(c->outq);
+    if (words != NULL)
+        outq_push(private_queue(c), words);
+    c->has_last_words = true;
+    conn_fail_later(c, WS_CLOSE_SLOW, METRIC_ENDED_SLOW);
 }
 
 void conn_close(struct conn *c, uint16_t code, const char *reason, enum metric cause)

@@ -122,8 +122,6 @@ static void hand_over(struct listener *l, int fd)
         close(fd);
         return;
     }
-    int on = 1;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     atomic_fetch_add_explicit(&w->load, 1, memory_order_relaxed);
     worker_give_socket(w, fd);
 }
@@ -180,9 +178,18 @@ struct listener *listener_new(struct loop *loop, const char *address, struct wor
     l->worker_count = count;
     l->max_sockets = max_sockets;
     l->metrics = metrics;
+    /* Accepted sockets inherit this, which saves a system call each. */
+    int on = 1;
+    setsockopt(l->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     l->readable = event_new(loop_base(loop), l->fd, EV_READ | EV_PERSIST, on_readable, l);
     l->resume = event_new(loop_base(loop), -1, 0, on_resume, l);
     return l;
+}
+
+void listener_set_unsent_bytes(struct listener *l, int bytes)
+{
+    if (bytes > 0)
+        setsockopt(l->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes);
 }
 
 void listener_start(struct listener *l)

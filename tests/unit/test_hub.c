@@ -1,17 +1,20 @@
 /*
  * test_hub.c - the fan-out path against a model: worker, sessions, cohorts and hub, without Redis.
  *
- * Clients on socket pairs with tiny buffers subscribe, unsubscribe, ping, read odd amounts, vanish
- * and come back at random, while publications are numbered per channel. Every byte that a client
- * reads is decoded and held against the rules: an item only between the acks of subscribe and
- * unsubscribe, the first one with its epoch, each later one exactly one above, no gap, no repeat;
- * pongs in order; at the end everyone has the newest. A seed that fails is printed and repeats.
+ * Clients on socket pairs with tiny buffers subscribe with random modes, rates and positions,
+ * change their mind, ask for snapshots, ping, read odd amounts, vanish and come back at random,
+ * while publications are numbered per channel. Every byte that a client reads is decoded and held
+ * against the rules: an item only between the acks of subscribe and unsubscribe, the first one with
+ * its epoch, each later one above the one before by one and what it says was missed, which in mode
+ * `all` is nothing; a patch only on what it patches; pongs in order; at the end everyone has the
+ * newest. A seed that fails is printed and repeats.
  */
 #include "base/map.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "domain/hub.h"
 #include "protocol/config.h"
+#include "protocol/json_text.h"
 #include "runtime/conn.h"
 #include "surface/client_http.h"
 #include "unit.h"
@@ -22,7 +25,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { CHANNELS = 12, CLIENTS = 14, STEPS = 3000, PAYLOAD_MAX = 900, SMALL_BUFFER = 4096 };
+enum { CHANNELS = 12, CLIENTS = 14, STEPS = 3000, PAYLOAD_MAX = 900, SMALL_BUFFER = 4096, QUESTIONS_MAX = 256 };
 
 struct channel {
     char name[32];
@@ -40,11 +43,22 @@ struct client {
     struct ws_decoder decoder;
     unsigned next_id;
     unsigned pending_id; /* of the command under way; 0: none */
-    bool pending_is_subscribe;
+    enum { JOINS, STAYS, LEAVES } pending;
     unsigned pending_channel;
+    bool pending_delta, pending_all;
+    uint64_t pending_since; /* the position it came back with; 0: none */
     bool subscribed[CHANNELS];
-    uint64_t seq[CHANNELS]; /* last item's; 0: the first is still to come */
+    bool first[CHANNELS];   /* the first item is still to come */
+    bool all[CHANNELS];     /* mode `all` was asked for, from the start of the subscription */
+    bool delta[CHANNELS];   /* patches were asked for */
+    uint64_t seq[CHANNELS]; /* last item's */
     unsigned pings, pongs;
+};
+
+struct question { /* upstream.recover, to be answered */
+    unsigned channel;
+    uint64_t seq;
+    uint64_t token;
 };
 
 struct world {
@@ -58,6 +72,9 @@ struct world {
     struct buf inflated;
     struct channel channels[CHANNELS];
     struct client clients[CLIENTS];
+    struct question questions[QUESTIONS_MAX];
+    unsigned question_count;
+    uint64_t patches, missed, recovered; /* seen by clients: the paths were taken */
     bool failed;
 };
 
@@ -91,6 +108,22 @@ static const char *on_readiness(const void *arg)
     return NULL;
 }
 
+/* Publication number seq of a channel; the same bytes whenever it is made. */
+static struct publication *make(const struct channel *ch, uint64_t seq)
+{
+    char payload[PAYLOAD_MAX];
+    int filler = (int)(seq * 7919 % 4 == 0 ? seq * 104729 % (PAYLOAD_MAX - 64) : 40);
+    int len = snprintf(payload, sizeof payload, "{\"n\":%llu,\"x\":\"%0*d\"}",
+                       (unsigned long long)seq, filler, 7);
+    const struct publication_head head = {.channel = slice_str(ch->name),
+                                          .channel_hash = map_hash(slice_str(ch->name)),
+                                          .epoch = slice_str("e1"),
+                                          .seq = seq,
+                                          .ts_ms = 1,
+                                          .is_json = true};
+    return publication_new(&head, slice_of(payload, (size_t)len));
+}
+
 static void confirm_channels(struct world *w)
 {
     for (int i = 0; i < CHANNELS; i++) {
@@ -98,27 +131,53 @@ static void confirm_channels(struct world *w)
         if (!ch->wanted || ch->live || ch->last-- > 0)
             continue;
         ch->live = true;
-        hub_post_live(w->hub, slice_str(ch->name), NULL);
+        struct publication *last = ch->seq > 0 ? make(ch, ch->seq) : NULL;
+        hub_post_live(w->hub, slice_str(ch->name), last, true);
+        if (last != NULL)
+            publication_unref(last);
     }
 }
 
-static void publish(struct world *w, struct channel *ch)
+static void publish(struct channel *ch, struct hub *hub)
 {
-    char payload[PAYLOAD_MAX];
     if (!ch->live)
         return;
-    size_t filler = (size_t)rng_below(&w->rng, PAYLOAD_MAX - 64);
-    int len = snprintf(payload, sizeof payload, "{\"n\":%llu,\"x\":\"%0*d\"}",
-                       (unsigned long long)++ch->seq, (int)filler, 7);
-    const struct publication_head head = {.channel = slice_str(ch->name),
-                                          .channel_hash = map_hash(slice_str(ch->name)),
-                                          .epoch = slice_str("e1"),
-                                          .seq = ch->seq,
-                                          .ts_ms = 1,
-                                          .is_json = true};
     struct publication **list = mem_alloc(sizeof(struct publication *));
-    list[0] = publication_new(&head, slice_of(payload, (size_t)len));
-    hub_post_publications(w->hub, list, 1);
+    list[0] = make(ch, ++ch->seq);
+    hub_post_publications(hub, list, 1);
+}
+
+static void on_recover(void *arg, unsigned worker, struct slice name, struct slice epoch,
+                       uint64_t seq, uint64_t token)
+{
+    (void)worker;
+    struct world *w = arg;
+    unsigned ch = 0;
+    while (!slice_is(name, w->channels[ch].name))
+        ch++;
+    CU_ASSERT(slice_is(epoch, "e1"));
+    CU_ASSERT_FATAL(w->question_count < QUESTIONS_MAX);
+    w->questions[w->question_count++] =
+        (struct question){.channel = ch, .seq = seq, .token = token};
+}
+
+/* Answers a question about a channel that is live; now and then it cannot be recovered. */
+static void answer(struct world *w)
+{
+    for (unsigned i = 0; i < w->question_count; i++) {
+        const struct question q = w->questions[i];
+        const struct channel *ch = &w->channels[q.channel];
+        if (!ch->live)
+            continue;
+        w->questions[i] = w->questions[--w->question_count];
+        bool recovered = ch->seq >= q.seq && rng_below(&w->rng, 5) > 0;
+        uint32_t count = recovered ? (uint32_t)(ch->seq - q.seq) : 0;
+        struct publication **list = mem_alloc((count + 1) * sizeof *list);
+        for (uint32_t n = 0; n < count; n++)
+            list[n] = make(ch, q.seq + 1 + n);
+        hub_post_recovery(w->hub, q.token, list, count, recovered);
+        return;
+    }
 }
 
 /* --- a turn of the loop ----------------------------------------------------------------------- */
@@ -148,7 +207,9 @@ static void forget(struct client *c)
         close(c->fd);
     ws_decoder_fini(&c->decoder);
     buf_fini(&c->in);
-    *c = (struct client){.fd = -1};
+    struct client next = {.fd = -1};
+    memcpy(next.seq, c->seq, sizeof next.seq); /* what it may come back with */
+    *c = next;
 }
 
 static void connect_client(struct world *w, struct client *c)
@@ -178,18 +239,45 @@ static void send_frame(struct world *w, struct client *c, enum ws_opcode opcode,
     buf_fini(&frame);
 }
 
+static void append_options(struct world *w, struct client *c, struct buf *text)
+{
+    unsigned ch = c->pending_channel;
+    bool is_again = c->subscribed[ch];
+    c->pending_delta = rng_below(&w->rng, 2) == 0;
+    c->pending_all = rng_below(&w->rng, 2) == 0;
+    c->pending_since = 0;
+    buf_printf(text, ",\"delta\":%s,\"mode\":\"%s\"", c->pending_delta ? "true" : "false",
+               c->pending_all ? "all" : "latest");
+    if (rng_below(&w->rng, 3) == 0)
+        buf_printf(text, ",\"max_rate\":%u", (unsigned)rng_below(&w->rng, 3) * 300);
+    if (rng_below(&w->rng, 4) == 0)
+        buf_append_str(text, ",\"snapshot\":false");
+    if (is_again || c->seq[ch] == 0 || rng_below(&w->rng, 3) == 0)
+        return;
+    c->pending_since = c->seq[ch];
+    buf_printf(text, ",\"since\":{\"%s\":{\"epoch\":\"e1\",\"seq\":%llu}}", w->channels[ch].name,
+               (unsigned long long)c->seq[ch]);
+}
+
 static void command(struct world *w, struct client *c)
 {
-    char text[200];
+    struct buf text = {0};
     if (!c->upgraded || c->pending_id != 0)
         return;
+    unsigned ch = c->pending_channel = (unsigned)rng_below(&w->rng, CHANNELS);
     c->pending_id = ++c->next_id;
-    c->pending_channel = (unsigned)rng_below(&w->rng, CHANNELS);
-    c->pending_is_subscribe = !c->subscribed[c->pending_channel];
-    snprintf(text, sizeof text, "{\"action\":\"%s\",\"id\":%u,\"channels\":[\"%s\"]}",
-             c->pending_is_subscribe ? "subscribe" : "unsubscribe", c->pending_id,
-             w->channels[c->pending_channel].name);
-    send_frame(w, c, WS_OP_TEXT, text);
+    uint64_t dice = rng_below(&w->rng, 4);
+    const char *action = !c->subscribed[ch] || dice == 0 ? "subscribe"
+                         : dice == 1                     ? "snapshot"
+                                                         : "unsubscribe";
+    c->pending = action[0] == 'u' ? LEAVES : action[1] == 'u' ? JOINS : STAYS;
+    buf_printf(&text, "{\"action\":\"%s\",\"id\":%u,\"channels\":[\"%s\"]", action, c->pending_id,
+               w->channels[ch].name);
+    if (c->pending == JOINS)
+        append_options(w, c, &text);
+    buf_append(&text, "}", 2);
+    send_frame(w, c, WS_OP_TEXT, text.data);
+    buf_fini(&text);
 }
 
 static void ping(struct world *w, struct client *c)
@@ -212,36 +300,85 @@ static uint64_t number_after(struct slice text, const char *key)
     return at != NULL ? strtoull(at + strlen(key), NULL, 10) : 0;
 }
 
+static void on_subscribed(struct world *w, struct client *c, struct slice text)
+{
+    unsigned ch = c->pending_channel;
+    bool recovered = has(text, "\"recovered\":[");
+    if (!c->subscribed[ch]) {
+        c->first[ch] = true;
+        c->all[ch] = c->pending_all;
+        c->seq[ch] = recovered ? c->pending_since : 0;
+        w->recovered += recovered;
+    }
+    c->all[ch] = c->all[ch] && c->pending_all;
+    c->delta[ch] = c->pending_delta;
+    if (recovered && c->pending_since == 0)
+        complain(w, "recovered what was not asked for", c, text);
+}
+
 static void on_ack(struct world *w, struct client *c, struct slice text)
 {
     unsigned ch = c->pending_channel;
     if (number_after(text, "\"id\":") != c->pending_id || !has(text, "\"accepted\":1"))
         complain(w, "not the ack that was due", c, text);
-    c->subscribed[ch] = c->pending_is_subscribe;
-    c->seq[ch] = 0;
+    if (c->pending == JOINS)
+        on_subscribed(w, c, text);
+    c->subscribed[ch] = c->pending != LEAVES;
     c->pending_id = 0;
 }
 
-static void on_push(struct world *w, struct client *c, struct slice text)
+static void check_order(struct world *w, struct client *c, unsigned ch, struct slice item)
 {
-    int ch = 0;
+    uint64_t seq = number_after(item, "\"seq\":"), missed = number_after(item, "\"missed\":");
+    bool is_snap = has(item, "\"snap\":true"), is_patch = has(item, "\"patch\":true");
+    if (c->first[ch] && !has(item, "\"epoch\":"))
+        complain(w, "a first item without epoch", c, item);
+    if (!c->first[ch] && !is_snap && has(item, "\"epoch\":"))
+        complain(w, "an epoch where it is known", c, item);
+    bool is_known = !c->first[ch] || c->seq[ch] != 0;
+    if (is_known && !is_snap && seq != c->seq[ch] + missed + 1)
+        complain(w, "a gap, a repeat or a step back", c, item);
+    if (is_known && is_snap && seq < c->seq[ch])
+        complain(w, "a snapshot older than what was sent", c, item);
+    if (missed != 0 && c->all[ch] && !is_snap)
+        complain(w, "missed in mode all", c, item);
+    if (is_patch && (!c->delta[ch] || missed != 0 || c->first[ch]))
+        complain(w, "a patch that was not asked for, or has no base", c, item);
+    w->patches += is_patch;
+    w->missed += missed;
+    c->seq[ch] = seq;
+    c->first[ch] = false;
+}
+
+static void on_item(struct world *w, struct client *c, struct slice item)
+{
+    unsigned ch = 0;
     char key[64];
     do {
         snprintf(key, sizeof key, "\"channel\":\"%s\"", w->channels[ch].name);
-    } while (!has(text, key) && ++ch < CHANNELS);
+    } while (!has(item, key) && ++ch < CHANNELS);
     if (ch == CHANNELS || !c->subscribed[ch]) {
-        complain(w, "an item of a channel that is not subscribed", c, text);
+        complain(w, "an item of a channel that is not subscribed", c, item);
         return;
     }
-    uint64_t seq = number_after(text, "\"seq\":");
-    bool is_first = c->seq[ch] == 0;
-    if (is_first != has(text, "\"epoch\":"))
-        complain(w, "the epoch belongs to the first item", c, text);
-    if (!is_first && seq != c->seq[ch] + 1)
-        complain(w, "a gap, a repeat or a step back", c, text);
-    if (number_after(text, "\"n\":") != seq || (has(text, "\"snap\":") && !is_first))
-        complain(w, "not the publication of that number", c, text);
-    c->seq[ch] = seq;
+    if (number_after(item, "\"n\":") != number_after(item, "\"seq\":"))
+        complain(w, "not the publication of that number", c, item);
+    check_order(w, c, ch, item);
+}
+
+/* The items of a push: objects side by side, without brackets in their strings. */
+static void on_push(struct world *w, struct client *c, struct slice text)
+{
+    const char *at = memchr(text.ptr, '[', text.len), *end = text.ptr + text.len, *start = NULL;
+    int depth = 0;
+    if (!json_text_is_valid(text))
+        complain(w, "not JSON", c, text);
+    for (; at < end; at++) {
+        if (*at == '{' && depth++ == 0)
+            start = at;
+        if (*at == '}' && --depth == 0)
+            on_item(w, c, slice_of(start, (size_t)(at + 1 - start)));
+    }
 }
 
 static void on_event(struct world *w, struct client *c, enum ws_event event, struct ws_message *m)
@@ -256,7 +393,7 @@ static void on_event(struct world *w, struct client *c, enum ws_event event, str
         on_ack(w, c, m->payload);
     } else if (has(m->payload, "\"action\":\"push\"")) {
         on_push(w, c, m->payload);
-    } else if (!has(m->payload, "\"action\":\"hello\"")) {
+    } else if (!has(m->payload, "\"action\":\"hello\"") && !has(m->payload, "\"action\":\"slow\"")) {
         complain(w, "unexpected", c, m->payload);
     }
 }
@@ -303,10 +440,12 @@ static bool take(struct world *w, struct client *c, size_t most)
 
 static void act(struct world *w)
 {
+    if (rng_below(&w->rng, 4) == 0)
+        answer(w);
     struct client *c = &w->clients[rng_below(&w->rng, CLIENTS)];
     uint64_t dice = rng_below(&w->rng, 100);
     if (dice < 45) {
-        publish(w, &w->channels[rng_below(&w->rng, CHANNELS)]);
+        publish(&w->channels[rng_below(&w->rng, CHANNELS)], w->hub);
     } else if (c->fd < 0) {
         connect_client(w, c);
     } else if (dice < 60) {
@@ -320,11 +459,22 @@ static void act(struct world *w)
     }
 }
 
+static bool any_answerable(const struct world *w)
+{
+    for (unsigned i = 0; i < w->question_count; i++) {
+        if (w->channels[w->questions[i].channel].live)
+            return true;
+    }
+    return false;
+}
+
 /* Turns and reads until nobody has anything left to say. */
 static void settle_all(struct world *w)
 {
     for (int quiet = 0; quiet < 30 && !w->failed; quiet++) {
         confirm_channels(w);
+        while (w->question_count > 0 && any_answerable(w))
+            answer(w);
         turn(w);
         for (int i = 0; i < CLIENTS; i++) {
             if (w->clients[i].fd >= 0 && take(w, &w->clients[i], 65536))
@@ -337,7 +487,7 @@ static void settle_all(struct world *w)
 static void check_newest(struct world *w)
 {
     for (int i = 0; i < CHANNELS; i++)
-        publish(w, &w->channels[i]);
+        publish(&w->channels[i], w->hub);
     settle_all(w);
     for (int i = 0; i < CLIENTS && !w->failed; i++) {
         const struct client *c = &w->clients[i];
@@ -355,7 +505,15 @@ static void world_init(struct world *w, uint64_t seed)
     *w = (struct world){.seed = seed};
     rng_init_seed(&w->rng, seed);
     const char *sets[] = {seed % 2 == 0 ? "node.pace_ms=0" : "node.pace_ms=1", "node.id=t",
-                          "limits.commands_per_s=1000000", "node.ping_ms=0", NULL};
+                          "limits.commands_per_s=1000000",
+                          "node.ping_ms=0",
+                          seed % 3 == 0 ? "limits.soft_bytes=6000" : "limits.soft_bytes=30000",
+                          "namespace.quote.mode=latest",
+                          "namespace.quote.modes=latest all",
+                          "namespace.trade.modes=latest all",
+                          seed % 4 == 0 ? "namespace.trade.batch_ms=3" : "namespace.trade.batch_ms=0",
+                          seed % 5 == 0 ? "namespace.quote.batch_ms=2" : "namespace.quote.batch_ms=0",
+                          NULL};
     const struct config_source source = {.sets = sets};
     struct buf error = {0}, warnings = {0};
     w->config = config_load(&source, &error, &warnings);
@@ -364,7 +522,7 @@ static void world_init(struct world *w, uint64_t seed)
     w->loop = loop_new();
     w->worker = worker_new(0, w->loop, w->config, &client_ops);
     const struct hub_upstream upstream = {
-        .interest = on_interest, .readiness = on_readiness, .arg = w};
+        .interest = on_interest, .recover = on_recover, .readiness = on_readiness, .arg = w};
     w->hub = hub_new(w->worker, &upstream);
     worker_start(w->worker);
     hub_post_feed(w->hub, true, NULL);
@@ -388,6 +546,7 @@ static void check_empty(struct world *w)
     CU_ASSERT_EQUAL(atomic_load(&w->worker->load), 0);
     CU_ASSERT_EQUAL(w->hub->channels.count, 0);
     CU_ASSERT_EQUAL(w->hub->cohorts.count, 0);
+    CU_ASSERT_EQUAL(w->hub->recovering.count, 0);
     CU_ASSERT_EQUAL(metrics_get(m, METRIC_CONNECTIONS), 0);
     CU_ASSERT_EQUAL(metrics_get(m, METRIC_SUBSCRIPTIONS), 0);
     CU_ASSERT_EQUAL(metrics_get(m, METRIC_COHORTS), 0);
@@ -450,7 +609,8 @@ static struct client *subscriber(struct world *w, int index, unsigned channel)
     settle_all(w);
     c->pending_id = ++c->next_id;
     c->pending_channel = channel;
-    c->pending_is_subscribe = true;
+    c->pending = JOINS;
+    c->pending_all = true;
     char text[200];
     snprintf(text, sizeof text, "{\"action\":\"subscribe\",\"id\":%u,\"channels\":[\"%s\"]}",
              c->pending_id, w->channels[channel].name);
@@ -485,11 +645,11 @@ static void test_pacing(void)
     struct client *c = subscriber(w, 0, 0);
     const struct metrics *m = &w->worker->metrics;
     uint64_t writes = metrics_get(m, METRIC_WRITES);
-    publish(w, &w->channels[0]);
+    publish(&w->channels[0], w->hub);
     turn(w);
     CU_ASSERT_EQUAL(metrics_get(m, METRIC_WRITES), writes + 1);
     for (int i = 0; i < 10; i++) {
-        publish(w, &w->channels[0]);
+        publish(&w->channels[0], w->hub);
         turn(w);
     }
     CU_ASSERT_EQUAL(metrics_get(m, METRIC_WRITES), writes + 1);
@@ -511,10 +671,11 @@ static void test_who_never_reads_is_closed(void)
 {
     struct world *w = mem_alloc(sizeof *w);
     world_init(w, 4);
-    subscriber(w, 0, 0);
+    w->config->limits.hard_bytes = 100000;
+    subscriber(w, 0, 1);
     const struct metrics *m = &w->worker->metrics;
     for (int i = 0; i < 100000 && metrics_get(m, METRIC_ENDED_SLOW) == 0; i++) {
-        publish(w, &w->channels[0]);
+        publish(&w->channels[1], w->hub);
         turn(w);
     }
     CU_ASSERT_EQUAL(metrics_get(m, METRIC_ENDED_SLOW), 1);

@@ -1,0 +1,276 @@
+/*
+ * catchup.c - falling behind, and catching up with values instead of the stream.
+ *
+ *      HELD ──past the soft mark──> LAGGING: seen[] = what each subscription has had last
+ *                                      │  publications go by and cost nothing
+ *      socket drains ──> rounds of at most PUSH_BYTES_MAX: for each subscription that is behind,
+ *                        the channel's newest value, with `missed` ──> nothing left: IN_STEP
+ */
+#include "domain/catchup.h"
+
+#include "base/mem.h"
+#include "domain/hub.h"
+#include "domain/session.h"
+#include "protocol/messages.h"
+#include "protocol/push.h"
+
+#include <stdlib.h>
+
+#define ROUND_ITEMS 256 /* in one message */
+
+struct catchup *catchup_new(uint32_t count)
+{
+    return mem_zalloc(sizeof(struct catchup) + count * sizeof(struct standing));
+}
+
+/* --- standings ---------------------------------------------------------------------------------- */
+
+struct standing catchup_standing(struct session *s, uint32_t sub_index)
+{
+    if (s->catchup != NULL)
+        return s->catchup->at[sub_index];
+    struct hub_channel *channel = s->cohort->subs[sub_index].channel;
+    struct standing at = {.seen = cohort_position(s->cohort, sub_index), .has_base = true};
+    const struct channel_note *note = hub_find_note(channel, s);
+    if (note != NULL) {
+        at.seen = note->seen > at.seen ? note->seen : at.seen;
+        at.has_base = note->has_base;
+        at.wants_epoch = note->wants_epoch;
+        hub_drop_note(channel, s);
+    }
+    return at;
+}
+
+/* Is there something that the stream of the cohort will not bring? */
+static bool is_behind(const struct cohort *c, uint32_t index, const struct standing *at)
+{
+    return at->wants_snap ||
+           (c->subs[index].mode == MODE_LATEST && at->seen < cohort_position(c, index));
+}
+
+static bool is_any_behind(const struct session *s, const struct catchup *cu)
+{
+    for (uint32_t i = 0; i < s->cohort->sub_count; i++) {
+        if (is_behind(s->cohort, i, &cu->at[i]))
+            return true;
+    }
+    return false;
+}
+
+/* In step again. What is special about the next item of a channel goes into a note: that it must
+ * carry the epoch, or that a gate still holds back what this session has already. */
+static void rejoin(struct session *s)
+{
+    struct cohort *c = s->cohort;
+    for (uint32_t i = 0; i < c->sub_count; i++) {
+        const struct standing *at = &s->catchup->at[i];
+        const struct channel_note note = {.session = s,
+                                          .seen = at->seen,
+                                          .has_base = at->has_base,
+                                          .wants_epoch = at->wants_epoch};
+        if (at->wants_epoch || at->seen > cohort_position(c, i))
+            hub_add_note(c->subs[i].channel, &note);
+    }
+    free(s->catchup);
+    s->catchup = NULL;
+    cohort_set_state(c, s->member_index, s->conn->blocked ? MEMBER_HELD : MEMBER_IN_STEP);
+}
+
+void catchup_begin(struct session *s, struct catchup *cu)
+{
+    free(s->catchup);
+    s->catchup = cu;
+    cohort_set_state(s->cohort, s->member_index, MEMBER_LAGGING);
+    if (!cu->is_slow && !is_any_behind(s, cu))
+        rejoin(s);
+    else
+        catchup_serve(s);
+}
+
+/* --- falling behind ---------------------------------------------------------------------------- */
+
+/* Takes back what the parts that were never sent would have brought. Those of mode `all` are kept:
+ * they go to the private queue. */
+static void take_back(struct cohort *c, uint32_t index, struct catchup *cu, uint64_t from)
+{
+    struct session *s = c->members[index].conn->upper;
+    for (uint64_t i = from; i < c->part_sealed; i++) {
+        const struct cohort_part *p = cohort_part(c, i);
+        struct standing *at = &cu->at[p->sub_index];
+        if (c->subs[p->sub_index].mode == MODE_ALL)
+            session_queue_item(s, p->item, p->form, p->missed);
+        else if (at->seen >= p->item->count)
+            at->seen = p->item->count - p->missed - 1;
+    }
+}
+
+void catchup_begin_slow(struct cohort *c, uint32_t index, uint64_t waiting)
+{
+    struct cohort_member *m = &c->members[index];
+    struct session *s = m->conn->upper;
+    struct catchup *cu = catchup_new(c->sub_count);
+    cu->is_slow = true;
+    cu->peak_bytes = waiting;
+    for (uint32_t i = 0; i < c->sub_count; i++)
+        cu->at[i] = catchup_standing(s, i);
+    take_back(c, index, cu, cohort_part_behind(c, m->cursor));
+    s->catchup = cu;
+    cohort_set_state(c, index, MEMBER_LAGGING);
+    metrics_add(&c->hub->worker->metrics, METRIC_SLOW_EPISODES, 1);
+}
+
+/* --- publications that must not be skipped ------------------------------------------------------- */
+
+static void queue_all_mode(struct session *s, uint64_t from, uint64_t to)
+{
+    const struct cohort *c = s->cohort;
+    for (uint64_t i = from; i < to; i++) {
+        const struct cohort_part *p = cohort_part(c, i);
+        struct standing *at = &s->catchup->at[p->sub_index];
+        /* A snapshot that is still to come will cover it. */
+        if (c->subs[p->sub_index].mode != MODE_ALL || at->wants_snap || at->seen >= p->item->count)
+            continue;
+        enum publication_form form = at->wants_epoch ? FORM_JSON_EPOCH : p->form;
+        at->seen = p->item->count;
+        at->has_base = true;
+        at->wants_epoch = at->wants_epoch && p->item->p->seq == 0;
+        session_queue_item(s, p->item, form, p->missed);
+    }
+    uint64_t waiting = conn_waiting_bytes(s->conn);
+    const struct config *config = c->hub->worker->config;
+    if (waiting > (uint64_t)config->limits.hard_bytes ||
+        conn_blocked_ms(s->conn) > (uint64_t)config->limits.hard_age_ms)
+        session_end_slow(s, waiting);
+}
+
+void catchup_queue_all_mode(struct cohort *c, uint64_t from, uint64_t to)
+{
+    for (uint32_t i = 0; i < c->member_count; i++) {
+        if (c->members[i].state == MEMBER_LAGGING)
+            queue_all_mode(c->members[i].conn->upper, from, to);
+    }
+}
+
+/* --- catching up --------------------------------------------------------------------------------- */
+
+/* One message being put together for one session. */
+struct round {
+    struct push_part parts[ROUND_ITEMS];
+    struct item *items[ROUND_ITEMS]; /* borrowed: the channels hold them for the whole round */
+    uint8_t forms[ROUND_ITEMS];
+    uint32_t count;
+    size_t bytes;
+};
+
+static void add_item(struct session *s, struct round *r, struct standing *at, struct item *item,
+                     enum publication_form form)
+{
+    uint64_t missed = at->has_base ? item->count - at->seen - 1 : 0;
+    bool is_numbered = item->p->seq != 0;
+    if (form == FORM_JSON && is_numbered && at->wants_epoch)
+        form = FORM_JSON_EPOCH;
+    *at = (struct standing){.seen = item->count,
+                            .has_base = true,
+                            .wants_epoch = at->wants_epoch && !is_numbered};
+    metrics_add(&s->conn->worker->metrics, METRIC_CONFLATED, missed);
+    if (s->format.raw) {
+        session_queue_item(s, item, FORM_RAW, 0);
+        r->bytes += item->p->payload_bytes;
+        r->count++;
+        return;
+    }
+    r->parts[r->count] = (struct push_part){.single = publication_frame(item->p, form, NULL),
+                                            .missed = missed};
+    r->items[r->count] = item;
+    r->forms[r->count] = (uint8_t)form;
+    r->bytes += push_part_bytes(&r->parts[r->count]);
+    r->count++;
+}
+
+static bool has_value(const struct hub_channel *c)
+{
+    return c->last != NULL && !c->last->p->cleared;
+}
+
+/* What one subscription is owed now: nothing, the full state, or the newest value. */
+static void serve_one(struct session *s, struct round *r, uint32_t index)
+{
+    const struct cohort *c = s->cohort;
+    const struct hub_channel *channel = c->subs[index].channel;
+    struct standing *at = &s->catchup->at[index];
+    if (at->wants_snap) {
+        at->wants_snap = false;
+        if (has_value(channel))
+            add_item(s, r, at, channel->last, FORM_JSON_SNAP);
+        else if (at->seen > channel->count)
+            at->seen = channel->count; /* a position reckoned back from a value that has ended */
+    }
+    if (c->subs[index].mode == MODE_ALL || cohort_position(c, index) <= at->seen)
+        return;
+    if (channel->last != NULL && channel->last->count > at->seen)
+        add_item(s, r, at, channel->last, hub_form(channel, channel->last, at->seen));
+    if (channel->plain != NULL && channel->plain->count > at->seen)
+        add_item(s, r, at, channel->plain, FORM_JSON);
+}
+
+/* Goes over the subscriptions from where the last round stopped. True when all were looked at. */
+static bool fill_round(struct session *s, struct round *r)
+{
+    struct catchup *cu = s->catchup;
+    uint32_t count = s->cohort->sub_count;
+    for (uint32_t looked = 0; looked < count; looked++) {
+        /* A subscription may bring two items. */
+        if (r->bytes >= PUSH_BYTES_MAX || r->count + 2 > ROUND_ITEMS)
+            return false;
+        serve_one(s, r, cu->next);
+        cu->next = cu->next + 1 < count ? cu->next + 1 : 0;
+    }
+    return true;
+}
+
+static void send_round(struct session *s, struct round *r)
+{
+    if (r->count == 0 || s->format.raw)
+        return;
+    if (r->count == 1 && r->parts[0].missed == 0) {
+        session_queue_item(s, r->items[0], r->forms[0], 0);
+        return;
+    }
+    struct push w;
+    push_open(&w, r->bytes, r->count);
+    for (uint32_t i = 0; i < r->count; i++)
+        push_put(&w, &r->parts[i]);
+    session_queue_push(s, push_close(&w));
+}
+
+static void tell_slow(struct session *s)
+{
+    struct catchup *cu = s->catchup;
+    if (!cu->is_slow || cu->was_told || s->format.raw)
+        return;
+    cu->was_told = true;
+    uint64_t conflated = 0;
+    for (uint32_t i = 0; i < s->cohort->sub_count; i++) {
+        uint64_t position = cohort_position(s->cohort, i);
+        if (s->cohort->subs[i].mode == MODE_LATEST && position > cu->at[i].seen + 1)
+            conflated += position - cu->at[i].seen - 1;
+    }
+    session_send(s, message_slow(cu->peak_bytes, conflated));
+}
+
+void catchup_serve(struct session *s)
+{
+    struct round r;
+    cohort_seal(s->cohort); /* what a value covers must not come again from the stream */
+    if (s->conn->blocked)
+        return;
+    tell_slow(s);
+    r.count = 0;
+    r.bytes = 0;
+    bool is_done = fill_round(s, &r);
+    send_round(s, &r);
+    if (is_done)
+        rejoin(s);
+    else
+        conn_call_when_drained(s->conn);
+}

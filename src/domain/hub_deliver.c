@@ -1,0 +1,307 @@
+/*
+ * hub_deliver.c - the way of a publication from the bus to the cohorts.
+ *
+ *      publication ──> item (counted) ──> notes: sessions for whom this one is special
+ *                                    ├──> followers: appended to each cohort's stream
+ *                                    └──> gates: appended later, or replaced by a newer one
+ */
+#include "base/mem.h"
+#include "domain/hub.h"
+#include "domain/hub_priv.h"
+#include "domain/session.h"
+
+#include <stdlib.h>
+
+/* --- forms and frames ------------------------------------------------------------------------ */
+
+struct frame *hub_frame(struct hub *h, struct publication *p, struct cohort_format format,
+                        enum publication_form form)
+{
+    if (format.raw)
+        form = FORM_RAW;
+    if (!format.deflate)
+        return publication_frame(p, form, NULL);
+    struct frame *f = publication_frame(p, form, &h->worker->compressor);
+    if (f != NULL && !ws_deflate_fits(f->plain_bytes, format.window_bits))
+        return publication_frame(p, form, NULL);
+    return f;
+}
+
+enum publication_form hub_form(const struct hub_channel *c, const struct item *item, uint64_t seen)
+{
+    if (item->p->seq == 0)
+        return FORM_JSON;
+    if (seen < c->snap_count && c->snap_count <= item->count)
+        return FORM_JSON_SNAP;
+    return seen < c->epoch_count ? FORM_JSON_EPOCH : FORM_JSON;
+}
+
+/* --- compressed once per turn ------------------------------------------------------------------ */
+
+#define PACKS 64 /* slots; a collision only costs another compression */
+
+struct hub_pack {
+    uint64_t hash;
+    struct frame *plain; /* a reference; NULL: empty */
+    struct frame *packed;
+};
+
+struct hub_pack *hub_packs_new(void)
+{
+    return mem_zalloc(PACKS * sizeof(struct hub_pack));
+}
+
+void hub_packs_forget(struct hub *h)
+{
+    if (!h->has_packs)
+        return;
+    h->has_packs = false;
+    for (unsigned i = 0; i < PACKS; i++) {
+        if (h->packs[i].plain == NULL)
+            continue;
+        frame_unref(h->packs[i].plain);
+        frame_unref(h->packs[i].packed);
+        h->packs[i].plain = NULL;
+    }
+}
+
+struct frame *hub_pack(struct hub *h, struct frame *plain, struct cohort_format format)
+{
+    if (!format.deflate || !ws_deflate_fits(plain->plain_bytes, format.window_bits))
+        return plain;
+    uint64_t hash = map_hash(frame_payload(plain));
+    struct hub_pack *slot = &h->packs[hash % PACKS];
+    if (slot->plain != NULL && slot->hash == hash &&
+        slice_equal(frame_payload(slot->plain), frame_payload(plain))) {
+        frame_unref(plain);
+        return frame_ref(slot->packed);
+    }
+    struct frame *packed = compressor_pack(&h->worker->compressor, plain);
+    if (slot->plain != NULL) {
+        frame_unref(slot->plain);
+        frame_unref(slot->packed);
+    }
+    *slot = (struct hub_pack){.hash = hash, .plain = plain, .packed = frame_ref(packed)};
+    h->has_packs = true;
+    return packed;
+}
+
+/* --- notes ------------------------------------------------------------------------------------ */
+
+void hub_add_note(struct hub_channel *c, const struct channel_note *note)
+{
+    if (c->note_count == c->note_cap) {
+        c->note_cap = c->note_cap != 0 ? c->note_cap * 2 : 2;
+        c->notes = mem_realloc(c->notes, c->note_cap * sizeof *c->notes);
+    }
+    c->notes[c->note_count++] = *note;
+    note->session->note_count++;
+}
+
+const struct channel_note *hub_find_note(const struct hub_channel *c, const struct session *s)
+{
+    for (uint32_t i = 0; s->note_count > 0 && i < c->note_count; i++) {
+        if (c->notes[i].session == s)
+            return &c->notes[i];
+    }
+    return NULL;
+}
+
+static void drop_note(struct hub_channel *c, uint32_t index)
+{
+    c->notes[index].session->note_count--;
+    c->notes[index] = c->notes[--c->note_count];
+    if (c->note_count > 0)
+        return;
+    free(c->notes);
+    c->notes = NULL;
+    c->note_cap = 0;
+}
+
+void hub_drop_note(struct hub_channel *c, struct session *s)
+{
+    for (uint32_t i = 0; i < c->note_count; i++) {
+        if (c->notes[i].session != s)
+            continue;
+        drop_note(c, i);
+        return;
+    }
+}
+
+/* Gives a noted session the item by itself, or spares it one that it has. True when the note has
+ * done its work. */
+static bool serve_note(struct hub_channel *c, const struct channel_note *note,
+                       struct item *item)
+{
+    struct session *s = note->session;
+    cohort_settle(s->cohort, s->member_index);
+    if (item->count <= note->seen)
+        return false;
+    bool is_numbered = item->p->seq != 0;
+    enum publication_form form = hub_form(c, item, note->seen);
+    if (note->wants_epoch && is_numbered && form == FORM_JSON)
+        form = FORM_JSON_EPOCH;
+    session_queue_item(s, item, form, note->has_base ? item->count - note->seen - 1 : 0);
+    /* A plain message says nothing about the sequence: the first number is still to come. */
+    return is_numbered || !note->wants_epoch;
+}
+
+static void step_over(const struct session *s)
+{
+    struct cohort *cohort = s->cohort;
+    cohort_seal(cohort);
+    cohort->members[s->member_index].cursor = cohort->head;
+}
+
+/* Sessions that were served by themselves while an item is appended. */
+struct served {
+    struct session **list;
+    uint32_t count;
+};
+
+static bool is_noted_in(const struct hub_channel *c, const struct channel_note *note,
+                        const struct cohort *only)
+{
+    struct cohort *cohort = note->session->cohort;
+    if (only != NULL)
+        return cohort == only;
+    return !cohort_is_gated(cohort, (uint32_t)(cohort_find(cohort, c) - cohort->subs));
+}
+
+/* only NULL: the notes of all cohorts without a gate on the channel. */
+static struct served serve_notes(struct hub_channel *c, const struct cohort *only,
+                                 struct item *item)
+{
+    struct served served = {.list = mem_alloc(c->note_count * sizeof(struct session *))};
+    for (uint32_t i = c->note_count; i > 0; i--) {
+        if (!is_noted_in(c, &c->notes[i - 1], only))
+            continue;
+        served.list[served.count++] = c->notes[i - 1].session;
+        if (serve_note(c, &c->notes[i - 1], item))
+            drop_note(c, i - 1);
+        else
+            c->notes[i - 1].seen = c->notes[i - 1].seen > item->count ? c->notes[i - 1].seen
+                                                                      : item->count;
+    }
+    return served;
+}
+
+static void step_over_all(struct served *served)
+{
+    for (uint32_t i = 0; i < served->count; i++)
+        step_over(served->list[i]);
+    free(served->list);
+}
+
+void hub_append_noted(struct hub_channel *c, struct cohort *cohort,
+                      uint32_t sub_index, struct item *item, enum publication_form form,
+                      uint64_t missed)
+{
+    struct served served = {0};
+    if (c->note_count > 0)
+        served = serve_notes(c, cohort, item);
+    cohort_append(cohort, item, sub_index, form, missed);
+    step_over_all(&served);
+}
+
+/* --- recorders ---------------------------------------------------------------------------------- */
+
+void hub_add_recorder(struct hub_channel *c, struct sub_request *r)
+{
+    c->recorders =
+        mem_realloc(c->recorders, (c->recorder_count + 1) * sizeof(struct sub_request *));
+    c->recorders[c->recorder_count++] = r;
+}
+
+void hub_drop_recorder(struct hub_channel *c, struct sub_request *r)
+{
+    for (uint32_t i = 0; i < c->recorder_count; i++) {
+        if (c->recorders[i] != r)
+            continue;
+        c->recorders[i] = c->recorders[--c->recorder_count];
+        return;
+    }
+}
+
+/* --- delivery ------------------------------------------------------------------------------------ */
+
+static void replace(struct item **slot, struct item *item)
+{
+    if (*slot != NULL)
+        item_unref(*slot);
+    *slot = item != NULL ? item_ref(item) : NULL;
+}
+
+static bool is_epoch(const struct hub_channel *c, const struct publication *p)
+{
+    return slice_equal(slice_of(c->epoch, c->epoch_len), publication_epoch(p));
+}
+
+/* The channel goes on by one publication. Returns its item. */
+static struct item *advance(struct hub_channel *c, struct publication *p)
+{
+    c->count += p->gap + 1;
+    c->is_doubtful = false;
+    struct item *item = item_new(publication_ref(p), c->count);
+    if (p->seq != 0 && !is_epoch(c, p)) {
+        c->epoch_len = p->epoch_len;
+        memcpy(c->epoch, p->epoch, p->epoch_len);
+        c->epoch_count = c->count;
+    }
+    if (p->is_snapshot)
+        c->snap_count = c->count;
+    return item;
+}
+
+static void keep_newest(struct hub_channel *c, struct item *item)
+{
+    bool is_value = item->p->seq != 0 || item->p->cleared;
+    replace(is_value ? &c->last : &c->plain, item);
+    if (is_value)
+        replace(&c->plain, NULL);
+}
+
+/* A patch is for those who have the publication right before, and nothing else to be told. */
+static bool has_patch(const struct hub_channel *c, struct publication *p,
+                      enum publication_form form)
+{
+    if (c->delta_count == 0 || form != FORM_JSON || p->seq == 0 || p->gap != 0)
+        return false;
+    if (c->last == NULL || c->last->p->seq + 1 != p->seq)
+        return false;
+    publication_prepare_patch(p, c->last->p);
+    return true;
+}
+
+static void append_to_followers(const struct hub_channel *c, struct item *item,
+                                enum publication_form form, bool with_patch)
+{
+    for (uint32_t i = 0; i < c->cohort_count; i++) {
+        const struct channel_follower *f = &c->cohorts[i];
+        if (f->is_gated)
+            cohort_gate_take(f->cohort, f->sub_index, item);
+        else
+            cohort_append(f->cohort, item, f->sub_index,
+                          with_patch && f->delta ? FORM_JSON_PATCH : form, item->p->gap);
+    }
+}
+
+void hub_deliver(struct hub *h, struct publication *p)
+{
+    struct hub_channel *c = map_get(&h->channels, p->channel_hash, publication_channel(p));
+    if (c == NULL)
+        return; /* the last follower left while it was on its way */
+    uint64_t seen = c->count;
+    struct item *item = advance(c, p);
+    enum publication_form form = hub_form(c, item, seen);
+    bool with_patch = has_patch(c, p, form);
+    keep_newest(c, item);
+    for (uint32_t i = 0; i < c->recorder_count; i++)
+        session_record(c->recorders[i], c, item);
+    struct served served = {0};
+    if (c->note_count > 0)
+        served = serve_notes(c, NULL, item);
+    append_to_followers(c, item, form, with_patch);
+    step_over_all(&served);
+    item_unref(item);
+}
