@@ -315,6 +315,67 @@ def storm(redis, args, figures):
     figures.add("storm: upgrades per CPU second", [r["upgrades_per_cpu_s"] for r in runs], "/s")
 
 
+MANY = ("--clients", 5000, "--channels", 20, "--of", 1000)
+MANY_PER_PUBLICATION = 5000 * 20 / 1000
+
+
+def many(redis, args, figures):
+    """Many channels: 5,000 clients on 20 random ones of 1,000, so that no two hear the same."""
+    def run(n, name, *options):
+        result = n.bench(*MANY, "--seconds", args.seconds, *options)
+        return figures.keep(f"many {name}", result)
+
+    def cpu(name, runs, at_most=None):
+        figures.add(f"many: {name}", [r["cpu_us_per_delivery"] for r in runs], "us",
+                    at_most=at_most, note=full_core(runs))
+
+    formats = {"raw": ("--raw",), "json": (), "packed": ("--compress",)}
+    offered = {200_000: (0, 3.5), 800_000: (50, 1.0)}
+    for rate, (pace_ms, at_most) in offered.items():
+        with node(redis, node__pace_ms=pace_ms) as n:
+            for name, options in formats.items():
+                title = f"{name}, {rate:,}/s, pace {pace_ms}"
+                runs = [run(n, title, "--rate", rate / MANY_PER_PUBLICATION, *options)
+                        for _ in range(args.runs)]
+                cpu(title, runs, at_most if name == "raw" else None)
+    with node(redis, node__pace_ms=0) as n:
+        for name, options in formats.items():
+            # As fast as the slowest keeps up: what is lost here is the workload's own failure.
+            runs = [run(n, f"{name}, closed loop", "--rate", 0, *options)
+                    for _ in range(args.runs)]
+            figures.add(f"many: {name}, closed loop", [r["deliveries_per_s"] / 1e6 for r in runs],
+                        "M/s", note=full_core(runs))
+            cpu(f"{name}, closed loop", runs)
+
+
+def peak_resident_bytes(process):
+    with open(f"/proc/{process.pid}/status", encoding="ascii") as f:
+        return int(re.search(r"VmHWM:\s*(\d+) kB", f.read()).group(1)) * 1024
+
+
+def slow(redis, args, figures):
+    """Slow readers: a tenth of 1,000 clients never reads, 1 KB at 2,000/s; memory and the others."""
+    common = ("--clients", 1000, "--size", 1024, "--rate", 2000, "--seconds", args.slow_seconds)
+    pairs = []
+    for _ in range(args.runs):
+        pair = {}
+        for name, options in (("without", ()), ("with", ("--stalled", 100))):
+            # A node each: the growth is from nothing, and the peak is this run's.
+            with node(redis) as n:
+                pair[name] = n.bench(*common, *options)
+                pair[name]["rss_peak_bytes"] = peak_resident_bytes(n.process)
+        pairs.append(figures.keep("slow", pair))
+    for name in ("without", "with"):
+        runs = [p[name] for p in pairs]
+        for what, key in (("growth at the end", "rss_end_bytes"), ("peak", "rss_peak_bytes")):
+            figures.add(f"slow: {name}, {what}",
+                        [(r[key] - r["rss_idle_bytes"]) / 2**20 for r in runs], "MB",
+                        at_most=16 if name == "with" else None, note=noted(runs))
+    figures.add("slow: healthy p99, with to without",
+                [median_of([p["with"] for p in pairs], "latency_p99_us") /
+                 median_of([p["without"] for p in pairs], "latency_p99_us")], "x", at_most=1.3)
+
+
 def bare(_redis, args, figures):
     """The kernel's limit by sockets and messages per send; not run unless asked for."""
     for clients in (1000, 5000, 10000):
@@ -328,7 +389,8 @@ def bare(_redis, args, figures):
                         note=f"{median_of(runs, 'cpu_us_per_delivery'):.3f} each")
 
 
-WORKLOADS = {w.__name__: w for w in (alone, capacity, paced, deflate, idle, storm, bare)}
+WORKLOADS = {w.__name__: w for w in (alone, capacity, paced, deflate, many, slow, idle, storm,
+                                     bare)}
 DEFAULT = [name for name in WORKLOADS if name != "bare"]
 
 
@@ -342,6 +404,7 @@ def parse():
     parser.add_argument("--only", help="names, separated by commas", default=",".join(DEFAULT))
     parser.add_argument("--runs", type=int, default=5, help="of each; medians are shown")
     parser.add_argument("--seconds", type=float, default=4, help="length of each")
+    parser.add_argument("--slow-seconds", type=float, default=14, help="length of the slow ones")
     parser.add_argument("--strict", action="store_true", help="a missed target is a failure")
     args = parser.parse_args()
     args.names = args.only.split(",")
