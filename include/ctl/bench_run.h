@@ -21,7 +21,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define BENCH_SEED 1 /* every run draws the same channels and fillers */
+/* A channel's name in the URL costs up to 15 bytes; a node takes 16 KiB of request head. */
+#define BENCH_CHANNELS_PER_CLIENT_MAX 1000
 
 enum bench_mode {
     BENCH_LOAD,  /* connect, subscribe, publish, count */
@@ -37,6 +38,8 @@ struct bench_options {
     char host[128]; /* for the Host header */
     char path[256];
     const char *space; /* namespace of the channels */
+    const char *tape;  /* file to publish; NULL: payloads of our own */
+    int64_t seed;      /* of the channels that are drawn, and of the fillers */
     int64_t clients;
     int64_t stalled;   /* of these, so many never read */
     int64_t channels;  /* per client */
@@ -44,12 +47,13 @@ struct bench_options {
     int64_t size;      /* payload bytes */
     int64_t window;    /* publications in flight to the slowest client; 0: no limit */
     int64_t in_flight; /* connections being opened at a time */
-    int64_t inflate;   /* clients whose compressed frames are looked into */
+    int64_t inflate;   /* clients whose frames are looked into, of those that cost more to read */
     int64_t sample;    /* every how manieth number gives a latency */
     int64_t addresses; /* source addresses, from 127.0.0.2 */
     int64_t pid;       /* the node's; 0: not measured */
     int64_t nap_us;    /* the reader's, when there is nothing to read; 0: it waits in the kernel */
     double rate;       /* publications per second; 0: the window alone says when */
+    double speed;      /* of a tape's own pace; 0: rate, or at once */
     double seconds;
     double settle_s;
     bool raw;
@@ -109,6 +113,13 @@ struct bench_shared {
     atomic_bool stop;             /* the publisher should give up */
 };
 
+/* One publication of a tape. */
+struct bench_tape_entry {
+    uint64_t due_ns; /* since the first */
+    size_t end;      /* of its command, among all commands */
+    uint32_t channel;
+};
+
 struct bench_publisher {
     pthread_t thread;
     int fd;
@@ -126,6 +137,7 @@ struct bench {
     struct bench_options options;
     struct bench_shared shared;
     struct bench_publisher publisher;
+    struct bench_tape *tape; /* what is published; NULL: payloads of our own */
 
     /* Everything below belongs to the main thread. */
     int epoll;
@@ -141,8 +153,9 @@ struct bench {
     bool counting;
 
     uint64_t deliveries, frames, bytes, lost, out_of_order, foreign;
-    uint64_t read_ns; /* when the bytes at hand were read; 0: not asked for yet */
-    uint64_t last_ns; /* of the last delivery */
+    uint64_t missed, payload_bytes; /* of a tape's items: what they say, and their data */
+    uint64_t read_ns;               /* when the bytes at hand were read; 0: not asked for yet */
+    uint64_t last_ns;               /* of the last delivery */
     struct histogram latency;
 
     uint64_t connect_ns;
@@ -159,12 +172,25 @@ struct bench {
 /* bench_options.c. CTL_CONTINUE; else the exit status, with the reason on standard error. */
 int bench_options_parse(int argc, char **argv, struct bench_options *o);
 
+/* bench_tape.c: a tape as the load. Loading sets the channels and the length of the run. */
+bool bench_tape_load(struct bench *b);
+void bench_tape_free(struct bench_tape *t);
+const char *bench_tape_channel(const struct bench_tape *t, uint32_t channel);
+/* The publication and its PUBLISH command, which borrows from the tape; NULL behind the last. */
+const struct bench_tape_entry *bench_tape_at(const struct bench_tape *t, size_t index,
+                                             struct slice *command);
+void bench_tape_count(struct bench *b, struct slice message); /* one message that a client got */
+
 /* bench_client.c: connections. */
 bool bench_clients_init(struct bench *b);
 void bench_clients_fini(struct bench *b);
 void bench_clients_open(struct bench *b);         /* starts as many connects as may be in flight */
 void bench_turn(struct bench *b, int timeout_ms); /* looks once and takes what is there */
 void bench_client_close(struct bench *b, struct bench_client *c);
+
+/* The channel's name without the prefix, as a string; at most BENCH_NAME_BYTES. */
+#define BENCH_NAME_BYTES 256
+void bench_channel_name(const struct bench *b, uint32_t channel, char *name);
 
 /* Items that the slowest client is past; UINT64_MAX when nobody is looked at. */
 uint64_t bench_slowest(const struct bench *b);

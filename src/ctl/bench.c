@@ -1,9 +1,9 @@
 /*
  * bench.c - `tickcastctl bench`: load on a node, and what became of it.
  *
- * A run in order: connect everybody, let the node settle, read its memory, start the publisher,
- * read until all that was published has arrived or nothing more comes, read the node's processor
- * time, report. Each step has a time limit; the program ends by itself.
+ * A run in order: read the tape if there is one, connect everybody, let the node settle, read its
+ * memory, start the publisher, read until all that was published has arrived or nothing more comes,
+ * read the node's processor time, report. Each step has a time limit; the program ends by itself.
  *
  *      publisher thread ──PUBLISH──> Redis ──> node ──WebSocket──> main thread (epoll)
  *            ^                                                          │
@@ -21,6 +21,7 @@
 #define CONNECT_LIMIT_NS 60000000000u
 #define START_LIMIT_NS   20000000000u /* subscribers in Redis, warm-up */
 #define QUIET_NS         1000000000u  /* no byte for so long: no more will come */
+#define QUIET_TAPE_NS    3000000000u  /* the same where a node may hold things back on purpose */
 #define DRAIN_LIMIT_NS   30000000000u
 #define TURN_MS          5
 
@@ -122,15 +123,23 @@ static void read_the_rest(struct bench *b)
 {
     uint64_t start_ns = clock_mono_ns();
     uint64_t expected = expected_total(b, true);
+    uint64_t quiet_ns = b->tape != NULL ? QUIET_TAPE_NS : QUIET_NS;
     for (;;) {
         uint64_t now_ns = clock_mono_ns();
         uint64_t last_ns = b->last_ns > start_ns ? b->last_ns : start_ns;
-        bool is_quiet = now_ns > last_ns + QUIET_NS;
-        bool is_all = b->deliveries >= expected && (!b->options.compress || is_quiet);
+        bool is_quiet = now_ns > last_ns + quiet_ns;
+        bool is_sample = b->options.compress || b->tape != NULL;
+        bool is_all = b->deliveries >= expected && (!is_sample || is_quiet);
         if (is_all || is_quiet || now_ns - start_ns > DRAIN_LIMIT_NS || b->open == 0)
             return;
         bench_turn(b, 1);
     }
+}
+
+/* For all clients what was counted of those that were looked into. */
+static uint64_t scaled(const struct bench *b, uint64_t of_inspected, uint64_t expected)
+{
+    return (uint64_t)((double)of_inspected / (double)expected * (double)b->expected + 0.5);
 }
 
 /* With compression only a sample of clients was looked into; the rest got the same. */
@@ -141,8 +150,13 @@ static void settle_counts(struct bench *b)
     uint64_t got = b->deliveries;
     b->lost = expected > got ? expected - got : 0;
     b->estimated = expected != b->expected && expected > 0;
-    if (b->estimated)
-        b->deliveries = (uint64_t)((double)got / (double)expected * (double)b->expected + 0.5);
+    if (b->estimated) {
+        b->deliveries = scaled(b, got, expected);
+        b->missed = scaled(b, b->missed, expected);
+        b->payload_bytes = scaled(b, b->payload_bytes, expected);
+    }
+    if (b->tape == NULL)
+        b->payload_bytes = b->deliveries * (uint64_t)b->options.size;
 }
 
 static double own_cpu_read_s(void)
@@ -193,6 +207,8 @@ static bool run_reader(struct bench *b)
 static bool run(struct bench *b)
 {
     const struct bench_options *o = &b->options;
+    if (o->tape != NULL && !bench_tape_load(b))
+        return false;
     if (!bench_clients_init(b))
         return false;
     b->before = node_usage_read(o->pid);
@@ -222,6 +238,7 @@ int ctl_bench(int argc, char **argv)
         ctl_fail("bench: %s", b->error[0] != '\0' ? b->error : "it did not finish in time");
     bool is_whole = b->lost == 0 && b->out_of_order == 0 && b->closed == 0;
     bench_clients_fini(b);
+    bench_tape_free(b->tape);
     free(b->publisher.published);
     return is_done && is_whole ? CTL_OK : CTL_FAILED;
 }

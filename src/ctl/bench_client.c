@@ -57,7 +57,7 @@ static void draw_channels(struct bench *b, size_t index, struct rng *random)
 
 static bool is_inspected(const struct bench_options *o, size_t index)
 {
-    return !o->compress || index < (size_t)o->inflate;
+    return (!o->compress && o->tape == NULL) || index < (size_t)o->inflate;
 }
 
 bool bench_clients_init(struct bench *b)
@@ -80,12 +80,12 @@ bool bench_clients_init(struct bench *b)
     b->slots = mem_zalloc((size_t)o->clients * b->slot_count * sizeof *b->slots);
     b->inflater = ws_inflater_new();
     buf_reserve(&b->input, INPUT_BYTES);
-    if (o->raw && !o->compress && o->size > 125 && o->size < 65536) {
+    if (o->raw && !o->compress && o->tape == NULL && o->size > 125 && o->size < 65536) {
         unsigned char head[4] = {0x81, 126, (unsigned char)(o->size >> 8), (unsigned char)o->size};
         memcpy(&b->frame_head, head, sizeof head);
     }
     struct rng random;
-    rng_init_seed(&random, BENCH_SEED);
+    rng_init_seed(&random, (uint64_t)o->seed);
     for (size_t i = 0; i < (size_t)o->clients; i++) {
         b->clients[i].fd = -1;
         b->clients[i].inspected = is_inspected(o, i);
@@ -115,6 +115,23 @@ void bench_clients_fini(struct bench *b)
 
 /* ---- opening ------------------------------------------------------------------------------- */
 
+void bench_channel_name(const struct bench *b, uint32_t channel, char *name)
+{
+    if (b->tape != NULL)
+        snprintf(name, BENCH_NAME_BYTES, "%s", bench_tape_channel(b->tape, channel));
+    else
+        snprintf(name, BENCH_NAME_BYTES, "%.200s:B%06u", b->options.space, channel);
+}
+
+/* A channel's name may hold what has a meaning in a URL. */
+static void append_query_text(struct buf *out, const char *text)
+{
+    for (; *text != '\0'; text++) {
+        bool is_special = strchr("%&#+", *text) != NULL;
+        buf_printf(out, is_special ? "%%%02x" : "%c", (unsigned char)*text);
+    }
+}
+
 static void append_request(struct bench *b, size_t index, struct buf *out)
 {
     const struct bench_options *o = &b->options;
@@ -124,7 +141,10 @@ static void append_request(struct bench *b, size_t index, struct buf *out)
     for (uint32_t i = 0; i < b->slot_count; i++) {
         if (slots[i].channel == 0)
             continue;
-        buf_printf(out, "%s%s:B%06u", between, o->space, slots[i].channel - 1);
+        char name[BENCH_NAME_BYTES];
+        bench_channel_name(b, slots[i].channel - 1, name);
+        buf_append_str(out, between);
+        append_query_text(out, name);
         between = ",";
     }
     buf_printf(out,

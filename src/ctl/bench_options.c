@@ -6,9 +6,6 @@
 
 #include <netdb.h>
 
-/* A channel's name in the URL costs up to 15 bytes; a node takes 16 KiB of request head. */
-#define CHANNELS_PER_CLIENT_MAX 1000
-
 /* Values that are worked on before they land in the options. */
 struct texts {
     const char *url;
@@ -46,6 +43,18 @@ static int set_url(struct bench_options *o, const char *url)
     return CTL_CONTINUE;
 }
 
+/* A tape says itself what is published where; its channels are counted when it is loaded. */
+static int check_tape(const struct bench_options *o)
+{
+    if (!o->publish || o->mode != BENCH_LOAD)
+        return ctl_misuse("--tape needs the publisher thread, and goes without --idle and --storm");
+    if (o->window > 0)
+        return ctl_misuse("--window does not go with --tape");
+    if (o->channels > 1 || o->of > 1)
+        return ctl_misuse("--channels and --of do not go with --tape, which has its own");
+    return CTL_CONTINUE;
+}
+
 static int check(struct bench_options *o, const struct texts *texts)
 {
     if (strcmp(texts->publisher, "thread") != 0 && strcmp(texts->publisher, "none") != 0)
@@ -59,7 +68,7 @@ static int check(struct bench_options *o, const struct texts *texts)
     /* Where clients have different channels, how far one is, is only known to a round of them all.
      */
     int64_t round = o->channels < o->of ? o->of : 0;
-    if (o->rate == 0 && o->window == 0)
+    if (o->tape == NULL && o->rate == 0 && o->window == 0)
         o->window = round > 64 ? 4 * round : 256;
     if (o->window > 0 && o->window <= round)
         return ctl_misuse("--window: more than --of, or nothing would move");
@@ -69,7 +78,8 @@ static int check(struct bench_options *o, const struct texts *texts)
         return ctl_misuse("--idle and --storm are two runs");
     o->publish = strcmp(texts->publisher, "thread") == 0;
     o->mode = texts->idle ? BENCH_IDLE : texts->storm ? BENCH_STORM : BENCH_LOAD;
-    return set_url(o, texts->url);
+    int status = o->tape != NULL ? check_tape(o) : CTL_CONTINUE;
+    return status == CTL_CONTINUE ? set_url(o, texts->url) : status;
 }
 
 static int parse_table(int argc, char **argv, struct bench_options *o, struct texts *t)
@@ -80,7 +90,8 @@ static int parse_table(int argc, char **argv, struct bench_options *o, struct te
         CTL_TARGET_ROWS(&o->target),
         {"--clients", CTL_INT, &o->clients, "N", "connections (1000)", 1, 1000000},
         {"--channels", CTL_INT, &o->channels, "M", "channels of each client, drawn at random (1)",
-         1, CHANNELS_PER_CLIENT_MAX},
+         1, BENCH_CHANNELS_PER_CLIENT_MAX},
+        {"--seed", CTL_INT, &o->seed, "N", "of what is drawn at random (1)", 0, INT64_MAX},
         {"--of", CTL_INT, &o->of, "K", "channels in all (1)", 1, PAYLOAD_CHANNELS},
         {"--size", CTL_INT, &o->size, "BYTES", "of a publication (256)", PAYLOAD_MIN_BYTES,
          PAYLOAD_MAX_BYTES},
@@ -92,12 +103,17 @@ static int parse_table(int argc, char **argv, struct bench_options *o, struct te
          " (no limit; with --rate 0: 256 or 4 K)",
          1, 1000000},
         {"--seconds", CTL_REAL, &o->seconds, "S", "how long to publish (5)", 0, 86400},
+        {"--tape", CTL_TEXT, &o->tape, "FILE",
+         "publish a recorded feed or a tape, on its channels, each to every client", 0, 0},
+        {"--speed", CTL_REAL, &o->speed, "X",
+         "a recorded feed's own pace, times X; 0: --rate instead (1)", 0, 1000000},
         {"--settle", CTL_REAL, &o->settle_s, "S", "quiet time after connecting (1)", 0, 86400},
         {"--raw", CTL_FLAG, &o->raw, NULL, "format=raw", 0, 0},
         {"--compress", CTL_FLAG, &o->compress, NULL, "offer permessage-deflate", 0, 0},
         {"--inflate", CTL_INT, &o->inflate, "N",
-         "compressed clients whose items are checked; of the others frames are counted (16)", 0,
-         1000000},
+         "clients whose items are checked, with --compress or --tape; of the others frames are"
+         " counted (16)",
+         0, 1000000},
         {"--sample", CTL_INT, &o->sample, "N", "every N-th number of a channel is timed (16)", 1,
          1000000},
         {"--nap", CTL_INT, &o->nap_us, "US",
@@ -141,7 +157,9 @@ int bench_options_parse(int argc, char **argv, struct bench_options *o)
                                 .sample = 16,
                                 .nap_us = 500,
                                 .addresses = 16,
+                                .seed = 1,
                                 .rate = 200,
+                                .speed = 1,
                                 .seconds = 5,
                                 .settle_s = 1};
     struct texts texts = {.url = "ws://127.0.0.1:8080/ws", .publisher = "thread"};

@@ -27,17 +27,18 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define BATCH          64 /* publications per write at most */
-#define FILLERS        64 /* different payloads, so that none compresses by luck */
-#define REPLY_BYTES    65536
-#define TICK_NS        500000u /* what is due within is sent together */
-#define CLOSED_TICK_NS 100000u /* how often the window is looked at */
-#define WARM_UP_ROUNDS 50
-#define WARM_UP_GAP_NS 2000000u
-#define CALM_NS        300000000u /* after the warm-up, for everybody to be done with it */
-#define START_NS       50000000u  /* for the main thread to see that it is live */
-#define REDIS_TIME_S   10
-#define NICE_PUBLISHER (-10) /* it needs little, but at once; root only */
+#define BATCH            64 /* publications per write at most */
+#define FILLERS          64 /* different payloads, so that none compresses by luck */
+#define REPLY_BYTES      65536
+#define TAPE_WRITE_BYTES 262144  /* of a tape's commands per write at most */
+#define TICK_NS          500000u /* what is due within is sent together */
+#define CLOSED_TICK_NS   100000u /* how often the window is looked at */
+#define WARM_UP_ROUNDS   50
+#define WARM_UP_GAP_NS   2000000u
+#define CALM_NS          300000000u /* after the warm-up, for everybody to be done with it */
+#define START_NS         50000000u  /* for the main thread to see that it is live */
+#define REDIS_TIME_S     10
+#define NICE_PUBLISHER   (-10) /* it needs little, but at once; root only */
 
 static bool give_up(struct bench_publisher *p, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
@@ -178,13 +179,15 @@ static bool connect_redis(struct bench *b)
 static int count_subscribers(struct bench *b, unsigned channel)
 {
     struct bench_publisher *p = &b->publisher;
-    char name[256];
-    snprintf(name, sizeof name, "%s%s:B%06u", b->options.target.prefix, b->options.space, channel);
-    const char *words[] = {"PUBSUB", "NUMSUB", name};
+    char name[BENCH_NAME_BYTES];
+    char full[2 * BENCH_NAME_BYTES];
+    bench_channel_name(b, channel, name);
+    snprintf(full, sizeof full, "%.255s%s", b->options.target.prefix, name);
+    const char *words[] = {"PUBSUB", "NUMSUB", full};
     append_command(&p->out, 3, words);
     if (!send_out(p))
         return -1;
-    char reply[512];
+    char reply[1024];
     size_t len = 0;
     for (;;) {
         ssize_t got = recv(p->fd, reply + len, sizeof reply - 1 - len, 0);
@@ -238,7 +241,7 @@ struct maker {
 static void make_templates(struct maker *m, const struct bench_options *o)
 {
     struct rng random;
-    rng_init_seed(&random, BENCH_SEED);
+    rng_init_seed(&random, (uint64_t)o->seed);
     size_t size = (size_t)o->size;
     char *payload = mem_alloc(size);
     for (unsigned i = 0; i < FILLERS; i++) {
@@ -356,22 +359,55 @@ static void run(struct bench *b, struct maker *m)
     }
 }
 
+/* Each at its time; what is due together leaves together. */
+static void run_tape(struct bench *b)
+{
+    struct bench_publisher *p = &b->publisher;
+    const struct bench_tape_entry *entry;
+    struct slice command;
+    for (size_t i = 0; (entry = bench_tape_at(b->tape, i, &command)) != NULL; i++) {
+        uint64_t due_ns = p->first_ns + entry->due_ns;
+        bool is_early = due_ns > clock_mono_ns();
+        if ((is_early || p->out.len > TAPE_WRITE_BYTES) && !flush_out(p))
+            return;
+        if (is_early)
+            sleep_until_ns(due_ns);
+        if (atomic_load_explicit(&b->shared.stop, memory_order_relaxed))
+            return;
+        buf_append(&p->out, command.ptr, command.len);
+        p->published[entry->channel]++;
+        p->total++;
+    }
+    flush_out(p);
+}
+
+/* A tape is not warmed up for: whatever was published would be an item more. */
+static bool prepare(struct bench *b, struct maker *m)
+{
+    if (b->tape != NULL)
+        return true;
+    make_templates(m, &b->options);
+    return warm_up(b, m);
+}
+
 static void *publisher_main(void *arg)
 {
     struct bench *b = arg;
     struct bench_publisher *p = &b->publisher;
     struct maker maker = {0};
     setpriority(PRIO_PROCESS, (id_t)gettid(), NICE_PUBLISHER); /* as good as it gets */
-    make_templates(&maker, &b->options);
     bool *wanted = collect_wanted(b);
     if (connect_redis(b)) {
         await_subscribers(b, wanted);
-        if (warm_up(b, &maker)) {
+        if (prepare(b, &maker)) {
             atomic_store(&b->shared.live, true);
             sleep_until_ns(clock_mono_ns() + START_NS);
             p->cpu_s = node_cpu_read_s(b->options.pid);
             p->first_ns = clock_mono_ns();
-            run(b, &maker);
+            if (b->tape != NULL)
+                run_tape(b);
+            else
+                run(b, &maker);
             p->last_ns = clock_mono_ns();
         }
     }

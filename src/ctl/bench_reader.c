@@ -73,6 +73,10 @@ static void check_item(struct bench *b, size_t index, const char *payload)
 static void check_message(struct bench *b, size_t index, const char *ptr, size_t len)
 {
     size_t size = (size_t)b->options.size;
+    if (b->tape != NULL) {
+        bench_tape_count(b, slice_of(ptr, len));
+        return;
+    }
     while (len >= size) {
         const char *mark = memmem(ptr, len, PAYLOAD_MARK, PAYLOAD_MARK_BYTES);
         if (mark == NULL || (size_t)(ptr + len - mark) < size)

@@ -90,9 +90,11 @@ static void print_load(const struct bench *b)
     print_line(b, "deliveries", (double)b->deliveries, b->estimated ? "(estimated)" : "", 0);
     print_line(b, "lost", (double)b->lost, "", 0);
     print_line(b, "out_of_order", (double)b->out_of_order, "", 0);
+    print_line(b, "missed", (double)b->missed, "", 0);
     print_line(b, "foreign", (double)b->foreign, "", 0);
     print_line(b, "frames", (double)b->frames, "", 0);
     print_line(b, "bytes", (double)b->bytes, "", 0);
+    print_line(b, "payload_bytes", (double)b->payload_bytes, "", 0);
     print_line(b, "seconds", b->seconds, "s", 3);
     print_line(b, "deliveries_per_s", ratio((double)b->deliveries, b->seconds), "/s", 0);
     print_line(b, "cpu_s", b->cpu_s, "s of the node", 4);

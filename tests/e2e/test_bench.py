@@ -53,6 +53,50 @@ def test_idle_and_storm_end_by_themselves(bench, node):
     assert result["upgrades_per_cpu_s"] > 0
 
 
+@pytest.mark.parametrize("options", [
+    (), ("--raw",), ("--compress",), ("--inflate", "3"), ("--speed", "0", "--rate", "500"),
+], ids=" ".join)
+def test_a_tape_arrives_whole(bench, node, tmp_path, options):
+    """Items and payloads are counted, whatever is in them; every client has all channels."""
+    payloads = [b'{"n":%d,"items":[{"channel":"x","data":"]}"}],"q":"%s"}' % (n, b"y" * (n % 300))
+                for n in range(200)]
+    tape = tmp_path / "tape"
+    tape.write_bytes(b"".join(b"quote:%%%d\t%s\n" % (n % 7, text)
+                              for n, text in enumerate(payloads)))
+    node.wait_ready()
+    status, result = bench(node.url(), "--clients", "20", "--tape", str(tape), *options)
+    assert status == 0
+    assert result["publications"] == 200 and result["channels"] == 7
+    assert result["deliveries"] == result["expected"] == 4000
+    assert result["payload_bytes"] == 20 * sum(map(len, payloads))
+    assert result["lost"] == result["missed"] == result["out_of_order"] == 0
+
+
+def test_a_recorded_feed_keeps_its_pace(bench, node, tmp_path):
+    tape = tmp_path / "feed"
+    tape.write_text("".join(f'{1618677817 + n / 10:.6f}: {{"product_id":"P{n % 3}","n":{n}}}\n'
+                            for n in range(21)))
+    node.wait_ready()
+    status, result = bench(node.url(), "--clients", "3", "--tape", str(tape), "--speed", "2")
+    assert status == 0
+    assert result["deliveries"] == 63
+    assert 15 < result["publications_per_s"] < 22
+
+
+@pytest.mark.parametrize("options, why", [
+    (("--window", "5"), "--window"), (("--of", "5"), "--channels"), (("--idle",), "--idle"),
+    (("--publisher", "none"), "publisher"),
+])
+def test_what_does_not_go_with_a_tape(ctl, options, why):
+    done = ctl("bench", "--tape", "/dev/null", *options, check=False)
+    assert done.returncode == 2 and why in done.stderr
+
+
+def test_a_tape_of_nothing_is_refused(ctl):
+    done = ctl("bench", "--tape", "/dev/null", check=False)
+    assert done.returncode == 1 and "holds nothing to publish" in done.stderr
+
+
 def payload(number, channel=0):
     return b'{"n":"%012d","c":"%06d","t":"%019d","q":"%s"}' % (number, channel, 1, b"x" * 190)
 
