@@ -8,9 +8,11 @@ one run, and ratios and medians are what counts.
 
     BUILD=build tests/bench/run.py [--only alone,paced] [--runs 5] [--seconds 4] [--strict]
 
-Prints a table and writes $BUILD/bench.json with every single run.
+Prints a table and writes $BUILD/bench.json with every single run. The workloads conflation and
+batches replay a recorded feed, which is no part of the project: --feed FILE or TICKCAST_FEED.
 """
 import argparse
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -95,8 +97,9 @@ def redis_server():
 class Node:
     """A running node, and the load generator aimed at it."""
 
-    def __init__(self, redis, process, ready):
+    def __init__(self, redis, process, ready, prefix):
         self.redis = redis
+        self.prefix = prefix
         self.process = process
         self.ready = ready
 
@@ -112,7 +115,7 @@ class Node:
 
     def bench(self, *options):
         return bench("--url", f"ws://{self.ready['listen']}/ws", "--redis", self.redis,
-                     "--pid", self.process.pid, *options)
+                     "--prefix", self.prefix, "--pid", self.process.pid, *options)
 
 
 @contextlib.contextmanager
@@ -120,13 +123,13 @@ def node(redis, **settings):
     # The canary is slow, so that a machine busy with other things does not look like a lost Redis.
     options = {"listen.address": "127.0.0.1:0", "ops.address": "127.0.0.1:0", "redis.url": redis,
                "node.workers": 1, "node.log_level": "warn", "node.ping_ms": 0,
-               "redis.canary_ms": 5000,
+               "redis.canary_ms": 5000, "redis.prefix": "tc:",
                **{name.replace("__", "."): value for name, value in settings.items()}}
     sets = [word for name, value in options.items() for word in ("--set", f"{name}={value}")]
     process = subprocess.Popen(pinned(NODE_CORE, f"{BUILD}/tickcast", *sets),
                                stdout=subprocess.PIPE, text=True)
     try:
-        running = Node(redis, process, ready_line(process))
+        running = Node(redis, process, ready_line(process), options["redis.prefix"])
         running.await_ready()
         yield running
     finally:
@@ -193,7 +196,7 @@ def shown(value):
 def format_row(row):
     verdict = {True: "met", False: "MISSED", None: ""}[row["met"]]
     spread = f"{shown(row['min'])} .. {shown(row['max'])}"
-    return (f"{row['name']:<38} {shown(row['median']):>11} {row['unit']:<4} "
+    return (f"{row['name']:<43} {shown(row['median']):>11} {row['unit']:<4} "
             f"{row['target']:>9} {verdict:<6} {spread:<24} {row['note']}").rstrip()
 
 
@@ -376,6 +379,88 @@ def slow(redis, args, figures):
                  median_of([p["without"] for p in pairs], "latency_p99_us")], "x", at_most=1.3)
 
 
+# Each holds a channel's updates to one in so long.
+CONFLATIONS = {"none": {}, **{f"batch_ms {ms}": {"namespace__quote__batch_ms": ms}
+                              for ms in (100, 250, 1000)},
+               **{f"max_rate {r}": {"namespace__quote__max_rate": r} for r in (10, 4, 1)}}
+CONFLATION_CLIENTS = 50
+BATCHED_PACE_MS = 50
+
+
+def per_frame(result):
+    """Items in each frame. The few frames that are no push are not told apart."""
+    return result["deliveries"] / max(result["frames"], 1)
+
+
+def replay_conflated(redis, args, index, settings, pace_ms, options):
+    """One replay into a node of its own, under a prefix of its own: several run at a time."""
+    with node(redis, redis__prefix=f"c{index}:", node__pace_ms=pace_ms, **settings) as n:
+        return n.bench("--clients", CONFLATION_CLIENTS, "--tape", args.feed, "--speed", args.speed,
+                       *options)
+
+
+def conflated_note(result, base):
+    accounted = "all accounted for" if result["missed"] == result["lost"] else \
+        f"LOST {result['lost']:,} BUT SAID {result['missed']:,}"
+    return (f"bytes {result['bytes'] / base['bytes']:.3f}, "
+            f"frames {result['frames'] / base['frames']:.3f} of {per_frame(result):.2f} items, "
+            f"CPU {result['cpu_s'] / base['cpu_s']:.2f}, {accounted}")
+
+
+def conflation(redis, args, figures):
+    """The recorded feed at its pace x --speed, conflated and batched: what is left to be sent.
+
+    Everything is held against what goes out unconflated, unbatched and uncompressed.
+    """
+    formats = {"plain": (), "packed": ("--compress",)}
+    base = None
+    for pace_ms in (0, BATCHED_PACE_MS):
+        for kind, options in formats.items():
+            with concurrent.futures.ThreadPoolExecutor(len(CONFLATIONS)) as pool:
+                results = dict(zip(CONFLATIONS, pool.map(
+                    lambda of: replay_conflated(redis, args, *of, pace_ms, options),
+                    enumerate(CONFLATIONS.values()))))
+            base = base or results["none"]
+            for name, result in results.items():
+                title = f"conflation: {name}, {kind}, pace {pace_ms}"
+                figures.keep(title, result)
+                figures.add(title, [result["deliveries"] / base["deliveries"]], "x",
+                            note=conflated_note(result, base))
+
+
+BATCH_RATE, BATCH_PACE_MS = 1000, 10  # ten in each frame
+
+
+def write_quotes(feed, path):
+    """The feed without its snapshots: one of them is longer than a hundred quotes."""
+    with open(feed, "rb") as source, open(path, "wb") as out:
+        out.writelines(line for line in source if b'"type":"snapshot"' not in line)
+
+
+def batches(redis, args, figures):
+    """Ten quotes of the recorded feed in each frame: bytes on the wire, and CPU, compressed."""
+    pairs = []
+    with tempfile.TemporaryDirectory() as folder, node(redis, node__pace_ms=BATCH_PACE_MS) as n:
+        tape = os.path.join(folder, "quotes")
+        write_quotes(args.feed, tape)
+        common = ("--clients", 200, "--tape", tape, "--speed", 0, "--rate", BATCH_RATE)
+        for _ in range(args.runs):
+            pairs.append(figures.keep("batches", {"plain": n.bench(*common),
+                                                  "packed": n.bench(*common, "--compress")}))
+    for kind in ("plain", "packed"):
+        runs = [p[kind] for p in pairs]
+        lost = sum(r["lost"] for r in runs)
+        note = f"{statistics.median(map(per_frame, runs)):.1f} items in a frame, " \
+               f"{'no loss' if lost == 0 else f'LOST {lost}'}"
+        figures.add(f"batches: {kind}, wire to payload bytes",
+                    [r["bytes"] / r["payload_bytes"] for r in runs], "x",
+                    at_most=0.35 if kind == "packed" else None, note=note)
+        figures.add(f"batches: {kind}", [r["cpu_us_per_delivery"] for r in runs], "us")
+    figures.add("batches: packed to plain", [p["packed"]["cpu_us_per_delivery"] /
+                                             p["plain"]["cpu_us_per_delivery"] for p in pairs],
+                "x", at_most=1.3)
+
+
 def bare(_redis, args, figures):
     """The kernel's limit by sockets and messages per send; not run unless asked for."""
     for clients in (1000, 5000, 10000):
@@ -389,9 +474,13 @@ def bare(_redis, args, figures):
                         note=f"{median_of(runs, 'cpu_us_per_delivery'):.3f} each")
 
 
-WORKLOADS = {w.__name__: w for w in (alone, capacity, paced, deflate, many, slow, idle, storm,
-                                     bare)}
-DEFAULT = [name for name in WORKLOADS if name != "bare"]
+WORKLOADS = {w.__name__: w for w in (alone, capacity, paced, deflate, many, slow, conflation,
+                                     batches, idle, storm, bare)}
+NEED_FEED = ("conflation", "batches")
+
+
+def default_names(feed):
+    return [name for name in WORKLOADS if name != "bare" and (feed or name not in NEED_FEED)]
 
 
 # --- main ----------------------------------------------------------------------------------------
@@ -401,16 +490,22 @@ def parse():
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n", 1)[0],
         epilog=" ".join(f"{n}: {w.__doc__.splitlines()[0]}" for n, w in WORKLOADS.items()))
-    parser.add_argument("--only", help="names, separated by commas", default=",".join(DEFAULT))
+    parser.add_argument("--only", help="names, separated by commas; all but bare unless given")
     parser.add_argument("--runs", type=int, default=5, help="of each; medians are shown")
     parser.add_argument("--seconds", type=float, default=4, help="length of each")
     parser.add_argument("--slow-seconds", type=float, default=14, help="length of the slow ones")
+    # Taken out, because a node would wonder which section of its configuration FEED is.
+    parser.add_argument("--feed", default=os.environ.pop("TICKCAST_FEED", None),
+                        help="a recorded feed, as tickcastctl replay takes it")
+    parser.add_argument("--speed", type=float, default=1, help="of the feed, for conflation")
     parser.add_argument("--strict", action="store_true", help="a missed target is a failure")
     args = parser.parse_args()
-    args.names = args.only.split(",")
+    args.names = args.only.split(",") if args.only else default_names(args.feed)
     for name in args.names:
         if name not in WORKLOADS:
             parser.error(f"there is no workload {name!r}; there are {', '.join(WORKLOADS)}")
+        if name in NEED_FEED and not args.feed:
+            parser.error(f"{name} needs --feed or TICKCAST_FEED")
     return args
 
 
