@@ -124,8 +124,11 @@ static void test_what_is_refused(void)
         {"{\"x\":1,\"x\":1,\"b\":\"long enough\"}", "{\"b\":\"long enough\"}", NULL},
         {"{\"b\":\"long enough\",\"c\":1,\"b\":2}", "{\"b\":\"long enough\",\"c\":1}", NULL},
         /* A name that could be written in another way. */
-        {"{\"\\u0061\":1,\"b\":2}", "{\"a\":1,\"b\":2}", NULL},
-        {"{\"a\":1,\"b\":2}", "{\"\\u0061\":1,\"b\":2}", NULL},
+        {"{\"\\u0061\":1,\"b\":\"a value that is long\"}",
+         "{\"a\":1,\"b\":\"a value that is long\"}", NULL},
+        {"{\"a\":1,\"b\":\"a value that is long\"}",
+         "{\"\\u0061\":1,\"b\":\"a value that is long\"}", NULL},
+        {"{\"\\n\":1,\"b\":\"a value that is long\"}", "{\"b\":\"a value that is long\"}", NULL},
         {"{\"\\n\":1,\"b\":2}", "{\"\\n\":1,\"b\":2}", NULL},
         /* Null would read as removed. */
         {"{\"a\":1,\"b\":2,\"c\":3}", "{\"a\":1,\"b\":null,\"c\":3}", NULL},
