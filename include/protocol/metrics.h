@@ -73,6 +73,10 @@
     X(REDIS_CONNECTS_SUB, COUNTER, "tickcast_redis_connects_total", "link=\"subscriber\"", "Connections to Redis established") \
     X(REDIS_CONNECTS_CMD, COUNTER, "tickcast_redis_connects_total", "link=\"command\"", "Connections to Redis established") \
     X(REDIS_ERRORS, COUNTER, "tickcast_redis_errors_total", "", "Connections to Redis that failed or were lost, and error replies") \
+    X(STORED_READS, COUNTER, "tickcast_stored_reads_total", "", "Reads of channels' stored values and logs") \
+    X(STORED_BROKEN, COUNTER, "tickcast_stored_unusable_total", "", "Stored values that something else had written") \
+    X(HEALED, COUNTER, "tickcast_healed_publications_total", "", "Publications that were missed during an outage and delivered from the store") \
+    X(RENEWALS, COUNTER, "tickcast_epochs_renewed_total", "", "Channels whose numbers went back and that got a new epoch") \
     X(REDIS_CHANNELS, GAUGE, "tickcast_redis_channels", "", "Channels subscribed in Redis, lingering ones included") \
     X(CANARY_SENT, COUNTER, "tickcast_canary_sent_total", "", "Canaries published") \
     X(CANARY_SEEN, COUNTER, "tickcast_canary_seen_total", "", "Canaries that came back") \

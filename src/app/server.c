@@ -256,6 +256,8 @@ void server_free(struct server *s)
 {
     if (s->listener != NULL)
         listener_free(s->listener);
+    if (s->bus != NULL)
+        bus_forget_hubs(s->bus);
     for (unsigned i = 0; i < s->worker_count; i++) {
         worker_abort_all(s->workers[i]);
         if (s->hubs != NULL)

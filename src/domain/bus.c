@@ -3,55 +3,24 @@
  *
  * Main thread. An entry per followed channel:
  *
- *      (none) ──first interest──> ASKED ──Redis confirmed──> LIVE ──last one left──> LIVE,
- * lingering ▲                          │                        │ linger_ms └────── link was lost
- * ─────┘       UNSUBSCRIBE, (none) <┘
+ *      (none) ──first interest──> asked ──Redis confirmed──> reading ──what is stored──> live
+ *                                   ▲ └────── the link was lost ──────────────────────────┘ │
+ *      (none) <──UNSUBSCRIBE, after linger_ms──── lingering <──────────last worker left─────┘
  *
- * What makes a publication of a message is in bus_intake.c, the canary in feed_health.c.
+ * What makes a publication of a message is in bus_intake.c, what is kept in Redis in bus_stored.c,
+ * the canary in feed_health.c.
  */
-#include "domain/bus.h"
+#include "domain/bus_priv.h"
 
-#include "base/list.h"
 #include "base/log.h"
-#include "base/map.h"
 #include "base/mem.h"
-#include "base/wheel.h"
-#include "domain/bus_channel.h"
-#include "domain/feed_health.h"
-#include "domain/hub.h"
+#include "protocol/channel.h"
 
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #define LINGER_TICK_MS 100
 #define LINGER_SLOTS   256
-#define WORKERS_MAX    64
-
-struct batch {
-    struct publication **list; /* one reference each */
-    uint32_t count;
-    uint32_t cap;
-};
-
-struct bus {
-    struct bus_setup setup;
-    struct slice prefix;
-    struct redis_link *subscriber;
-    struct redis_link *command;
-    struct feed_health *health;
-    struct bus_intake intake;
-    struct hub **hubs;
-    unsigned hub_count;
-    struct batch batches[WORKERS_MAX]; /* publications of the read under way, by worker */
-    struct map channels;               /* name -> bus_channel */
-    uint64_t unconfirmed;              /* channels in ASKED */
-    struct wheel lingering;
-    struct loop_timer *linger_timer;
-    char admin_channel[80];
-    _Atomic(const char *) reason; /* why the feed is suspect; NULL: it is ok */
-};
-
 /* --- Redis names --------------------------------------------------------------------------- */
 
 /* Writes prefix and channel name into out and returns it as a slice. */
@@ -78,13 +47,17 @@ static void redis_unsubscribe(struct bus *b, const struct bus_channel *c)
 
 /* --- channels ------------------------------------------------------------------------------ */
 
-static struct bus_channel *add_channel(struct bus *b, struct slice name)
+struct bus_channel *bus_add_channel(struct bus *b, struct slice name)
 {
     struct bus_channel *c = mem_zalloc(sizeof *c + name.len);
     c->hash = map_hash(name);
+    c->ns = config_namespace(b->setup.config, channel_namespace(name));
     c->name_len = (uint8_t)name.len;
     memcpy(c->name, name.ptr, name.len);
     wheel_timer_init(&c->linger);
+    wheel_timer_init(&c->expiry);
+    list_init(&c->held);
+    list_init(&c->recoveries);
     map_put(&b->channels, c->hash, bus_channel_name(c), c);
     metrics_add(b->setup.metrics, METRIC_REDIS_CHANNELS, 1);
     b->unconfirmed++;
@@ -96,6 +69,8 @@ static void remove_channel(struct bus *b, struct bus_channel *c)
 {
     if (!c->live)
         b->unconfirmed--;
+    bus_forget_stored(b, c);
+    bus_forget_recoveries(c);
     wheel_cancel(&b->lingering, &c->linger);
     map_del(&b->channels, c->hash, bus_channel_name(c));
     metrics_add(b->setup.metrics, METRIC_REDIS_CHANNELS, (uint64_t)-1);
@@ -108,8 +83,20 @@ static void tell_live(struct bus *b, struct bus_channel *c, uint64_t workers)
 {
     for (unsigned i = 0; i < b->hub_count; i++) {
         if (workers >> i & 1)
-            hub_post_live(b->hubs[i], bus_channel_name(c), c->last, true);
+            hub_post_live(b->hubs[i], bus_channel_name(c), c->last, !c->has_hole);
     }
+}
+
+void bus_go_live(struct bus *b, struct bus_channel *c)
+{
+    if (!c->live)
+        b->unconfirmed--;
+    c->live = true;
+    for (unsigned i = 0; i < b->hub_count; i++)
+        bus_post_batch(b, i); /* what was healed comes before the news that it was */
+    tell_live(b, c, c->workers);
+    bus_serve_recoveries(b, c);
+    feed_health_check(b->health);
 }
 
 static void on_linger_over(struct wheel_timer *t, void *arg)
@@ -154,11 +141,13 @@ static void run_interest(struct message *m)
     uint64_t bit = (uint64_t)1 << im->worker;
     if (im->wanted) {
         if (c == NULL)
-            c = add_channel(b, name);
+            c = bus_add_channel(b, name);
         wheel_cancel(&b->lingering, &c->linger);
         c->workers |= bit;
-        if (c->live)
+        if (c->live) {
+            bus_post_batch(b, im->worker);
             tell_live(b, c, bit);
+        }
     } else if (c != NULL) {
         c->workers &= ~bit;
         if (c->workers == 0)
@@ -194,9 +183,11 @@ static void on_subscriber_up(void *arg)
     size_t it = 0;
     struct bus_channel *c;
     while ((c = map_next(&b->channels, &it)) != NULL) {
-        c->live = false;
+        c->live = c->confirmed = false;
+        c->has_hole = c->has_hole || b->has_lost;
         redis_subscribe(b, c);
     }
+    b->has_lost = true;
     /* Last, so that a canary that returns has everything confirmed before it. */
     feed_health_on_up(b->health);
 }
@@ -236,24 +227,49 @@ static void on_subscribed(void *arg, struct slice name)
     struct bus_channel *c = map_get(&b->channels, map_hash(channel), channel);
     if (c == NULL)
         feed_health_on_subscribed(b->health, channel);
-    if (c == NULL || c->live)
+    if (c == NULL || c->confirmed)
         return;
-    c->live = true;
-    b->unconfirmed--;
-    tell_live(b, c, c->workers);
+    c->confirmed = true;
+    bus_load(b, c);
 }
 
-static void add_to_batches(struct bus *b, const struct bus_channel *c, struct publication *p)
+void bus_hand_out(struct bus *b, struct bus_channel *c, struct publication *p)
 {
+    bus_record_recent(c, p);
     for (unsigned i = 0; i < b->hub_count; i++) {
         if (!(c->workers >> i & 1))
             continue;
-        struct batch *batch = &b->batches[i];
+        struct bus_batch *batch = &b->batches[i];
         if (batch->count == batch->cap) {
             batch->cap = batch->cap != 0 ? batch->cap * 2 : 16;
             batch->list = mem_realloc(batch->list, batch->cap * sizeof(struct publication *));
         }
         batch->list[batch->count++] = publication_ref(p);
+    }
+    publication_unref(p);
+}
+
+void bus_post_batch(struct bus *b, unsigned worker)
+{
+    struct bus_batch *batch = &b->batches[worker];
+    if (batch->count == 0)
+        return;
+    hub_post_publications(b->hubs[worker], batch->list, batch->count);
+    *batch = (struct bus_batch){0};
+}
+
+void bus_take_message(struct bus *b, struct bus_channel *c, struct slice payload)
+{
+    struct publication *p;
+    if (bus_hold(b, c, payload))
+        return;
+    switch (bus_intake_take(&b->intake, c, payload, &p)) {
+    case INTAKE_TAKEN:
+        bus_watch_expiry(b, c);
+        bus_hand_out(b, c, p);
+        break;
+    case INTAKE_REGRESSED: bus_on_regressed(b, c, payload); break;
+    case INTAKE_DROPPED: break;
     }
 }
 
@@ -263,11 +279,7 @@ static void on_message(void *arg, struct slice name, struct slice payload)
     struct slice channel = without_prefix(b, name);
     struct bus_channel *c = map_get(&b->channels, map_hash(channel), channel);
     if (c != NULL) {
-        struct publication *p = bus_intake_make(&b->intake, c, payload);
-        if (p != NULL) {
-            add_to_batches(b, c, p);
-            publication_unref(p);
-        }
+        bus_take_message(b, c, payload);
         return;
     }
     if (slice_equal(name, slice_str(b->admin_channel)))
@@ -303,13 +315,8 @@ static void on_subscribe_refused(void *arg, struct slice text)
 static void on_read_end(void *arg)
 {
     struct bus *b = arg;
-    for (unsigned i = 0; i < b->hub_count; i++) {
-        struct batch *batch = &b->batches[i];
-        if (batch->count == 0)
-            continue;
-        hub_post_publications(b->hubs[i], batch->list, batch->count);
-        *batch = (struct batch){0};
-    }
+    for (unsigned i = 0; i < b->hub_count; i++)
+        bus_post_batch(b, i);
     feed_health_on_read(b->health);
 }
 
@@ -322,6 +329,15 @@ static void on_command_up(void *arg)
     metrics_set(b->setup.metrics, METRIC_REDIS_UP_CMD, 1);
     metrics_add(b->setup.metrics, METRIC_REDIS_CONNECTS_CMD, 1);
     feed_health_send(b->health);
+    bus_command_link_up(b);
+}
+
+/* What was read from the store goes out at once, too. */
+static void on_command_read_end(void *arg)
+{
+    struct bus *b = arg;
+    for (unsigned i = 0; i < b->hub_count; i++)
+        bus_post_batch(b, i);
 }
 
 static void on_command_down(void *arg, const char *reason)
@@ -372,7 +388,10 @@ static const char *readiness(const void *arg)
 
 struct hub_upstream bus_upstream(struct bus *b)
 {
-    return (struct hub_upstream){.interest = post_interest, .readiness = readiness, .arg = b};
+    return (struct hub_upstream){.interest = post_interest,
+                                 .recover = bus_post_recover,
+                                 .readiness = readiness,
+                                 .arg = b};
 }
 
 struct redis_link *bus_command_link(struct bus *b)
@@ -398,6 +417,7 @@ static const struct redis_link_ops command_ops = {
     .on_down = on_command_down,
     .on_dial_failed = on_command_dial_failed,
     .on_error = on_error_reply,
+    .on_read_end = on_command_read_end,
 };
 
 struct bus *bus_new(const struct bus_setup *setup)
@@ -408,6 +428,7 @@ struct bus *bus_new(const struct bus_setup *setup)
     bus_intake_init(&b->intake, setup->metrics);
     wheel_init(&b->lingering, LINGER_TICK_MS, LINGER_SLOTS, loop_now_ms(setup->loop));
     b->linger_timer = loop_timer_new(setup->loop, on_linger_tick, b);
+    bus_stored_init(b);
     snprintf(b->admin_channel, sizeof b->admin_channel, "%sadmin", setup->config->redis.prefix);
     atomic_init(&b->reason, "starting");
     return b;
@@ -417,6 +438,11 @@ void bus_set_hubs(struct bus *b, struct hub **hubs, unsigned count)
 {
     b->hubs = mem_dup(hubs, count * sizeof(struct hub *));
     b->hub_count = count;
+}
+
+void bus_forget_hubs(struct bus *b)
+{
+    b->hub_count = 0;
 }
 
 void bus_start(struct bus *b)
@@ -457,13 +483,14 @@ void bus_free(struct bus *b)
     struct bus_channel *c;
     while ((c = map_next(&b->channels, &it)) != NULL)
         remove_channel(b, c);
-    for (unsigned i = 0; i < b->hub_count; i++) {
+    for (unsigned i = 0; i < BUS_WORKERS_MAX; i++) {
         for (uint32_t j = 0; j < b->batches[i].count; j++)
             publication_unref(b->batches[i].list[j]);
         free(b->batches[i].list);
     }
     loop_timer_free(b->linger_timer);
     wheel_fini(&b->lingering);
+    bus_stored_fini(b);
     map_fini(&b->channels);
     free(b->hubs);
     free(b);

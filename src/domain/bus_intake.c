@@ -12,9 +12,8 @@
 
 #include <stdio.h>
 
-#define PLAIN_EPOCH_BITS                                                    \
-    48 /* twelve hex digits: no two numberings anywhere share one by chance \
-        */
+/* Twelve hex digits: no two numberings anywhere share one by chance. */
+#define PLAIN_EPOCH_BITS 48
 
 void bus_intake_init(struct bus_intake *in, struct metrics *metrics)
 {
@@ -22,78 +21,170 @@ void bus_intake_init(struct bus_intake *in, struct metrics *metrics)
     rng_init_random(&in->rng);
 }
 
-static struct publication *drop(struct bus_intake *in, enum metric reason)
+static enum intake_result drop(struct bus_intake *in, enum metric reason)
 {
     metrics_add(in->metrics, reason, 1);
-    return NULL;
+    return INTAKE_DROPPED;
+}
+
+/* --- numbering ---------------------------------------------------------------------------------- */
+
+static void set_epoch(struct bus_channel *c, struct slice epoch)
+{
+    c->epoch_len = (uint8_t)epoch.len;
+    memcpy(c->epoch, epoch.ptr, epoch.len);
 }
 
 static void begin_plain_epoch(struct bus_intake *in, struct bus_channel *c)
 {
     char text[STAMP_EPOCH_MAX];
     uint64_t id = rng_next(&in->rng) >> (64 - PLAIN_EPOCH_BITS);
-    c->epoch_len = (uint8_t)snprintf(text, sizeof text, "%012llx", (unsigned long long)id);
-    memcpy(c->epoch, text, c->epoch_len);
+    int len = snprintf(text, sizeof text, "%012llx", (unsigned long long)id);
+    set_epoch(c, slice_of(text, (size_t)len));
+    c->seq = 0;
 }
 
-static void take_stamp(struct bus_channel *c, const struct stamp *stamp)
+void bus_intake_set_epoch(struct bus_channel *c, struct slice epoch, uint64_t seq)
 {
     c->is_stamped = true;
-    c->seq = stamp->seq;
-    c->epoch_len = (uint8_t)stamp->epoch.len;
-    memcpy(c->epoch, stamp->epoch.ptr, stamp->epoch.len);
+    c->retired_len = 0;
+    set_epoch(c, epoch);
+    c->seq = seq;
+    c->live_seq = 0;
 }
 
-static bool is_stale(const struct bus_channel *c, const struct stamp *stamp)
+void bus_intake_renew(struct bus_channel *c, struct slice epoch, uint64_t seq)
 {
-    return c->is_stamped && stamp->seq <= c->seq &&
-           slice_equal(slice_of(c->epoch, c->epoch_len), stamp->epoch);
+    char old[STAMP_EPOCH_MAX];
+    uint8_t old_len = c->epoch_len;
+    memcpy(old, c->epoch, old_len);
+    bus_intake_set_epoch(c, epoch, seq);
+    memcpy(c->retired, old, old_len);
+    c->retired_len = old_len;
 }
+
+/* --- publications ---------------------------------------------------------------------------------- */
 
 static void keep_last(struct bus_channel *c, struct publication *p)
 {
     if (c->last != NULL)
         publication_unref(c->last);
-    c->last = p->cleared ? NULL : publication_ref(p);
+    c->last = p == NULL || p->cleared ? NULL : publication_ref(p);
 }
 
-struct publication *bus_intake_make(struct bus_intake *in, struct bus_channel *c,
-                                    struct slice message)
+static struct publication *make(struct bus_intake *in, const struct bus_channel *c,
+                                struct publication_head *head, struct slice payload)
+{
+    head->is_json = !head->cleared && json_text_is_valid(payload);
+    if (!head->cleared && !head->is_json)
+        metrics_add(in->metrics, METRIC_NOT_JSON, 1);
+    head->channel = bus_channel_name(c);
+    head->channel_hash = c->hash;
+    head->epoch = bus_channel_epoch(c);
+    head->received_ns = clock_mono_ns();
+    return publication_new(head, payload);
+}
+
+static bool is_taken_back(const struct bus_channel *c, const struct stamp *stamp)
+{
+    return c->is_stamped && stamp->seq <= c->live_seq &&
+           slice_equal(bus_channel_epoch(c), stamp->epoch);
+}
+
+/* Moves the numbering on to a stamp. False: it is known already. */
+static bool follow_stamp(struct bus_channel *c, struct stamp *stamp, uint64_t *gap)
+{
+    *gap = 0;
+    if (c->retired_len != 0 && slice_equal(slice_of(c->retired, c->retired_len), stamp->epoch))
+        stamp->epoch = bus_channel_epoch(c);
+    bool is_same = c->is_stamped && slice_equal(bus_channel_epoch(c), stamp->epoch);
+    if (is_same && stamp->seq <= c->seq) {
+        if (stamp->seq > c->live_seq)
+            c->live_seq = stamp->seq;
+        return false;
+    }
+    if (is_same)
+        *gap = stamp->seq - c->seq - 1;
+    else
+        bus_intake_set_epoch(c, stamp->epoch, stamp->seq);
+    c->seq = c->live_seq = stamp->seq;
+    return true;
+}
+
+enum intake_result bus_intake_take(struct bus_intake *in, struct bus_channel *c,
+                                   struct slice message, struct publication **out)
 {
     struct stamp stamp = {.payload = message, .ts_ms = clock_unix_ms()};
     enum stamp_result result = stamp_parse(message, &stamp);
     bool is_stamped = result == STAMP_OK;
+    struct publication_head head = {.ts_ms = stamp.ts_ms};
     if (result == STAMP_BAD)
         return drop(in, METRIC_DROPPED_STAMP);
     if (!utf8_is_valid(stamp.payload.ptr, stamp.payload.len))
         return drop(in, METRIC_DROPPED_UTF8);
-    if (is_stamped && is_stale(c, &stamp))
+    if (is_stamped && is_taken_back(c, &stamp))
+        return INTAKE_REGRESSED;
+    if (is_stamped && !follow_stamp(c, &stamp, &head.gap))
         return drop(in, METRIC_DROPPED_STALE);
-    bool cleared = is_stamped && stamp.payload.len == 0;
-    bool is_json = !cleared && json_text_is_valid(stamp.payload);
-    if (!cleared && !is_json)
-        metrics_add(in->metrics, METRIC_NOT_JSON, 1);
-    if (is_stamped)
-        take_stamp(c, &stamp);
-    else if (c->epoch_len == 0)
+    if (!is_stamped && c->epoch_len == 0)
         begin_plain_epoch(in, c);
     bool is_numbered = is_stamped || !c->is_stamped;
     if (is_numbered && !is_stamped)
         c->seq++;
-    const struct publication_head head = {
-        .channel = bus_channel_name(c),
-        .channel_hash = c->hash,
-        .epoch = slice_of(c->epoch, c->epoch_len),
-        .seq = is_numbered ? c->seq : 0,
-        .ts_ms = stamp.ts_ms,
-        .received_ns = clock_mono_ns(),
-        .cleared = cleared,
-        .is_json = is_json,
-    };
-    struct publication *p = publication_new(&head, stamp.payload);
+    head.cleared = is_stamped && stamp.payload.len == 0;
+    head.seq = is_numbered ? c->seq : 0;
+    *out = make(in, c, &head, stamp.payload);
     metrics_add(in->metrics, METRIC_PUBLICATIONS, 1);
     metrics_add(in->metrics, METRIC_PUBLICATION_BYTES, stamp.payload.len);
-    if (is_numbered)
-        keep_last(c, p);
+    c->has_hole = false;
+    if (is_numbered) {
+        c->ts_ms = head.ts_ms;
+        keep_last(c, *out);
+    }
+    return INTAKE_TAKEN;
+}
+
+struct publication *bus_intake_past(struct bus_intake *in, const struct bus_channel *c,
+                                    const struct stored_entry *entry)
+{
+    if (!utf8_is_valid(entry->data.ptr, entry->data.len)) {
+        drop(in, METRIC_DROPPED_UTF8);
+        return NULL;
+    }
+    struct publication_head head = {
+        .seq = entry->seq, .ts_ms = entry->ts_ms, .cleared = entry->data.len == 0};
+    return make(in, c, &head, entry->data);
+}
+
+struct publication *bus_intake_stored(struct bus_intake *in, struct bus_channel *c,
+                                      const struct stored_entry *entry, bool is_snapshot)
+{
+    if (!utf8_is_valid(entry->data.ptr, entry->data.len)) {
+        drop(in, METRIC_DROPPED_UTF8);
+        return NULL; /* its number shows as a gap */
+    }
+    struct publication_head head = {.seq = entry->seq,
+                                    .ts_ms = entry->ts_ms,
+                                    .cleared = entry->data.len == 0,
+                                    .is_snapshot = is_snapshot};
+    if (!is_snapshot && entry->seq > c->seq)
+        head.gap = entry->seq - c->seq - 1;
+    c->seq = entry->seq;
+    c->ts_ms = entry->ts_ms;
+    c->has_hole = false;
+    struct publication *p = make(in, c, &head, entry->data);
+    keep_last(c, p);
+    return p;
+}
+
+struct publication *bus_intake_end(struct bus_intake *in, struct bus_channel *c)
+{
+    struct publication_head head = {.ts_ms = clock_unix_ms(), .cleared = true};
+    struct publication *p = make(in, c, &head, (struct slice){0});
+    keep_last(c, NULL);
+    c->epoch_len = c->retired_len = 0;
+    c->is_stamped = false;
+    c->seq = c->live_seq = 0;
+    c->has_hole = false;
     return p;
 }

@@ -1,0 +1,92 @@
+/*
+ * bus_priv.h - what the parts of the bus share: bus.c (interest, links, messages), bus_stored.c
+ * (what is kept in Redis: first reads, healing, renewed epochs), bus_recovery.c (positions that
+ * clients come back with), bus_mirror.c (whole namespaces).
+ */
+#ifndef TICKCAST_DOMAIN_BUS_PRIV_H
+#define TICKCAST_DOMAIN_BUS_PRIV_H
+
+#include "base/list.h"
+#include "base/map.h"
+#include "base/wheel.h"
+#include "domain/bus.h"
+#include "domain/bus_channel.h"
+#include "domain/feed_health.h"
+#include "domain/hub.h"
+
+#include <stdatomic.h>
+
+#define BUS_WORKERS_MAX 64
+
+struct bus_batch {
+    struct publication **list; /* one reference each */
+    uint32_t count;
+    uint32_t cap;
+};
+
+struct bus {
+    struct bus_setup setup;
+    struct slice prefix;
+    struct redis_link *subscriber;
+    struct redis_link *command;
+    struct feed_health *health;
+    struct bus_intake intake;
+    struct hub **hubs;
+    unsigned hub_count;
+    struct bus_batch batches[BUS_WORKERS_MAX]; /* publications of the read under way, by worker */
+    struct map channels;                       /* name -> bus_channel */
+    uint64_t unconfirmed;                      /* channels that are not live */
+    struct wheel lingering;
+    struct loop_timer *linger_timer;
+    struct wheel expiries;
+    struct loop_timer *expiry_timer;
+    struct list reads;  /* struct bus_read that wait for their turn */
+    struct list flying; /* those that were asked */
+    uint32_t reads_in_flight;
+    uint64_t held_bytes; /* of messages kept back, on all channels */
+    bool has_lost;       /* the subscriber link was up once before: what lies between is a hole */
+    char admin_channel[80];
+    _Atomic(const char *) reason; /* why the feed is suspect; NULL: it is ok */
+};
+
+/* --- bus.c --------------------------------------------------------------------------------------- */
+
+struct bus_channel *bus_add_channel(struct bus *b, struct slice name);
+
+/* Hands a publication to the workers that follow the channel, with this turn's others; takes p. */
+void bus_hand_out(struct bus *b, struct bus_channel *c, struct publication *p);
+void bus_post_batch(struct bus *b, unsigned worker); /* now, so that something may follow it */
+
+/* One message of a channel, now or when it was kept back. */
+void bus_take_message(struct bus *b, struct bus_channel *c, struct slice payload);
+
+/* The channel is confirmed, and what is stored was read or need not be. */
+void bus_go_live(struct bus *b, struct bus_channel *c);
+
+/* --- bus_stored.c -------------------------------------------------------------------------------- */
+
+/* Reads what is stored of a channel that was just confirmed; bus_go_live follows, maybe at once. */
+void bus_load(struct bus *b, struct bus_channel *c);
+
+/* The numbers went back: has the epoch changed. The message is kept back meanwhile. */
+void bus_on_regressed(struct bus *b, struct bus_channel *c, struct slice payload);
+
+/* Are the channel's messages kept back just now? If so, takes a copy of this one. */
+bool bus_hold(struct bus *b, struct bus_channel *c, struct slice payload);
+
+void bus_command_link_up(struct bus *b);           /* reads that were lost begin again */
+void bus_forget_stored(struct bus *b, struct bus_channel *c); /* before it is freed */
+void bus_watch_expiry(struct bus *b, struct bus_channel *c);
+void bus_stored_init(struct bus *b);
+void bus_stored_fini(struct bus *b);
+
+/* --- bus_recovery.c ------------------------------------------------------------------------------ */
+
+/* For hub_upstream.recover: in the worker's thread. */
+void bus_post_recover(void *arg, unsigned worker, struct slice channel, struct slice epoch,
+                      uint64_t seq, uint64_t token);
+void bus_serve_recoveries(struct bus *b, struct bus_channel *c); /* the channel is live */
+void bus_forget_recoveries(struct bus_channel *c); /* nobody waits for them any more */
+void bus_record_recent(struct bus_channel *c, struct publication *p); /* shares p */
+
+#endif

@@ -1,0 +1,49 @@
+/*
+ * bus_read.h - one read of a channel's stored state, from its place in the queue to its end.
+ *
+ * A channel has at most one (bus_channel.read). A read whose channel went away, or wanted another
+ * one instead, has no channel any more and ends with its reply. Owner: the main thread.
+ */
+#ifndef TICKCAST_DOMAIN_BUS_READ_H
+#define TICKCAST_DOMAIN_BUS_READ_H
+
+#include "domain/bus_priv.h"
+#include "domain/stored.h"
+
+enum bus_read_kind {
+    BUS_READ_LOAD,    /* first interest, and after a hole */
+    BUS_READ_RENEW,   /* the numbers went back: change the epoch */
+    BUS_READ_EXPIRY,  /* is the value still there? */
+    BUS_READ_RECOVER, /* the log, for clients that came back */
+};
+
+struct bus_read {
+    struct list link; /* in bus->reads or bus->flying */
+    struct bus *bus;
+    struct bus_channel *channel; /* NULL: abandoned */
+    enum bus_read_kind kind;
+    bool is_flying;            /* asked, and not yet answered */
+    bool is_load;              /* RENEW: begun by a load, so the value is to be given as a snapshot */
+    bool is_certain;           /* RENEW: whatever the stored number is */
+    uint64_t log_from;         /* STORED_NO_LOG: value only */
+    uint64_t seen;             /* the channel's number when it began */
+    uint64_t recover_from;     /* RECOVER: the first number that is complete */
+    struct publication **list; /* RECOVER: read so far, one reference each */
+    uint32_t count;
+    uint32_t cap;
+    uint64_t bytes;
+    bool has_overflowed; /* RECOVER: more than may be kept */
+};
+
+/* A read of the channel in place of the one it may have; start it when it is filled in. */
+struct bus_read *bus_read_new(struct bus *b, struct bus_channel *c, enum bus_read_kind kind,
+                              uint64_t log_from);
+void bus_read_start(struct bus_read *r); /* also once more: the next page, or a lost answer */
+void bus_read_end(struct bus_read *r);
+void bus_read_abandon(struct bus_channel *c);
+
+/* bus_recovery.c's part. */
+void bus_on_recovery_read(struct bus_read *r, const struct stored_reading *reading);
+void bus_drop_recent(struct bus_channel *c);
+
+#endif

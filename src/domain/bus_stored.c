@@ -1,0 +1,477 @@
+/*
+ * bus_stored.c - what Redis keeps of a channel meets what the subscriber link brings.
+ *
+ * Main thread. A read is an entry in a queue, so that thousands of channels that become interesting
+ * at once, after an outage say, do not become thousands of commands at once. While a channel's state
+ * is being read or its epoch changed, its messages are kept back and taken afterwards: what is read
+ * is older than they are, and must go out first.
+ *
+ *      confirmed ──> LOAD ──> value, log since what was seen ──> publications ──> kept back ones ──> live
+ *                      │  numbers below what was seen, or another history
+ *                      └──> RENEW: a new epoch, once for the fleet ──> the value as a snapshot ──> live
+ *
+ *      live ──a stamp at or below the last one──> RENEW ──> goes on from there in the new epoch
+ */
+#include "domain/bus_read.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "domain/bus_priv.h"
+
+#include <stdlib.h>
+
+#define READS_IN_FLIGHT_MAX 64
+#define HELD_BYTES_MAX      67108864 /* 64 MiB on all channels; past it messages go out as they come */
+#define HELD_OVERHEAD       64       /* bytes a message costs besides its own */
+#define EXPIRY_TICK_MS      100
+#define EXPIRY_SLOTS        1024
+
+/* --- the queue of reads -------------------------------------------------------------------------- */
+
+static void ask(struct bus_read *r);
+
+static void start_reads(struct bus *b)
+{
+    while (b->reads_in_flight < READS_IN_FLIGHT_MAX && !list_is_empty(&b->reads) &&
+           b->command != NULL && redis_link_is_up(b->command)) {
+        struct bus_read *r = list_entry(list_shift(&b->reads), struct bus_read, link);
+        b->reads_in_flight++;
+        list_append(&b->flying, &r->link);
+        r->is_flying = true;
+        ask(r);
+    }
+}
+
+struct bus_read *bus_read_new(struct bus *b, struct bus_channel *c, enum bus_read_kind kind,
+                              uint64_t log_from)
+{
+    bus_read_abandon(c);
+    struct bus_read *r = mem_zalloc(sizeof *r);
+    r->bus = b;
+    r->channel = c;
+    r->kind = kind;
+    r->log_from = log_from;
+    r->seen = c->seq;
+    list_init(&r->link);
+    c->read = r;
+    return r;
+}
+
+void bus_read_start(struct bus_read *r)
+{
+    list_append(&r->bus->reads, &r->link);
+    start_reads(r->bus);
+}
+
+static void free_read(struct bus_read *r)
+{
+    list_remove(&r->link);
+    for (uint32_t i = 0; i < r->count; i++)
+        publication_unref(r->list[i]);
+    free(r->list);
+    free(r);
+}
+
+void bus_read_abandon(struct bus_channel *c)
+{
+    struct bus_read *r = c->read;
+    if (r == NULL)
+        return;
+    c->read = NULL;
+    bus_drop_recent(c);
+    r->channel = NULL;
+    if (!r->is_flying)
+        free_read(r);
+}
+
+void bus_read_end(struct bus_read *r)
+{
+    if (r->channel != NULL) {
+        r->channel->read = NULL;
+        bus_drop_recent(r->channel);
+    }
+    free_read(r);
+}
+
+/* --- messages kept back -------------------------------------------------------------------------- */
+
+bool bus_hold(struct bus *b, struct bus_channel *c, struct slice payload)
+{
+    const struct bus_read *r = c->read;
+    bool is_holding = r != NULL && (r->kind == BUS_READ_LOAD || r->kind == BUS_READ_RENEW) &&
+                      redis_link_is_up(b->command);
+    if (!is_holding || b->held_bytes > HELD_BYTES_MAX)
+        return false;
+    struct held_message *m = mem_alloc(sizeof *m + payload.len);
+    list_init(&m->link);
+    m->len = payload.len;
+    memcpy(m->bytes, payload.ptr, payload.len);
+    b->held_bytes += m->len + HELD_OVERHEAD;
+    list_append(&c->held, &m->link);
+    return true;
+}
+
+static struct held_message *shift_held(struct bus *b, struct list *held)
+{
+    struct list *first = list_shift(held);
+    if (first == NULL)
+        return NULL;
+    struct held_message *m = list_entry(first, struct held_message, link);
+    b->held_bytes -= m->len + HELD_OVERHEAD;
+    return m;
+}
+
+/* Takes what was kept back, in order. A message that starts another read keeps the rest back. */
+static void release_held(struct bus *b, struct bus_channel *c)
+{
+    struct list held;
+    struct held_message *m;
+    list_init(&held);
+    list_splice(&held, &c->held);
+    while ((m = shift_held(b, &held)) != NULL) {
+        bus_take_message(b, c, slice_of(m->bytes, m->len));
+        free(m);
+    }
+}
+
+/* --- loading and healing -------------------------------------------------------------------------- */
+
+static bool is_stored(const struct bus_channel *c)
+{
+    return c->ns->snapshot || c->ns->history > 0 || c->is_stamped;
+}
+
+void bus_load(struct bus *b, struct bus_channel *c)
+{
+    if (!is_stored(c)) {
+        bus_go_live(b, c);
+        return;
+    }
+    /* The log from what was seen on, that included: another history shows there. */
+    bool wants_log = c->is_stamped && c->ns->history > 0;
+    bus_read_start(bus_read_new(b, c, BUS_READ_LOAD, wants_log ? c->seq : STORED_NO_LOG));
+}
+
+static void hand_out_stored(struct bus *b, struct bus_channel *c, const struct stored_entry *entry,
+                            bool is_snapshot)
+{
+    bool was_healed = !is_snapshot;
+    struct publication *p = bus_intake_stored(&b->intake, c, entry, is_snapshot);
+    if (p == NULL)
+        return;
+    metrics_add(b->setup.metrics, METRIC_HEALED, was_healed);
+    bus_hand_out(b, c, p);
+}
+
+/* The read is done: what came meanwhile follows, and the channel is live. */
+static void finish_load(struct bus_read *r)
+{
+    struct bus *b = r->bus;
+    struct bus_channel *c = r->channel;
+    c->live_seq = 0; /* what is still on its way may be covered by what was read */
+    bus_read_end(r);
+    release_held(b, c);
+    if (c->read == NULL && c->confirmed)
+        bus_go_live(b, c);
+}
+
+static void renew(struct bus_read *r, bool is_certain)
+{
+    struct bus *b = r->bus;
+    struct bus_channel *c = r->channel;
+    bool is_load = r->kind == BUS_READ_LOAD || r->is_load;
+    log_warn("numbers_went_back", LOG_SLICE("channel", bus_channel_name(c)), LOG_INT("seq", c->seq));
+    bus_read_end(r);
+    struct bus_read *renewal = bus_read_new(b, c, BUS_READ_RENEW, STORED_NO_LOG);
+    renewal->is_load = is_load;
+    renewal->is_certain = is_certain;
+    bus_read_start(renewal);
+}
+
+/* Another history: a number that we know too, given to something else. */
+static bool is_other_branch(const struct bus_channel *c, const struct stored_reading *reading)
+{
+    if (reading->value.seq == c->seq)
+        return reading->value.ts_ms != c->ts_ms;
+    return reading->entry_count > 0 && reading->entries[0].seq == c->seq &&
+           reading->entries[0].ts_ms != c->ts_ms;
+}
+
+/* A channel that was known, in the same epoch: what is missing goes out in order. */
+static void heal(struct bus_read *r, const struct stored_reading *reading)
+{
+    struct bus *b = r->bus;
+    struct bus_channel *c = r->channel;
+    bool is_first_page = r->log_from == r->seen || r->log_from == STORED_NO_LOG;
+    if (reading->value.seq < c->seq || (is_first_page && is_other_branch(c, reading))) {
+        renew(r, reading->value.seq >= c->seq);
+        return;
+    }
+    for (uint32_t i = 0; i < reading->entry_count; i++) {
+        if (reading->entries[i].seq > c->seq)
+            hand_out_stored(b, c, &reading->entries[i], false);
+    }
+    if (c->seq < reading->value.seq && reading->entry_count == STORED_PAGE) {
+        r->log_from = c->seq + 1;
+        bus_read_start(r);
+        return;
+    }
+    if (c->seq < reading->value.seq)
+        hand_out_stored(b, c, &reading->value, false);
+    c->has_hole = false;
+    finish_load(r);
+}
+
+/* A channel that was not known, or is numbered anew. */
+static void adopt(struct bus_read *r, const struct stored_reading *reading)
+{
+    struct bus *b = r->bus;
+    struct bus_channel *c = r->channel;
+    bool had_value = c->last != NULL;
+    bus_intake_set_epoch(c, reading->epoch, reading->value.seq);
+    c->has_hole = false;
+    if (reading->value.data.len > 0 || had_value)
+        hand_out_stored(b, c, &reading->value, reading->value.data.len > 0);
+    finish_load(r);
+}
+
+static void watch_ttl(struct bus *b, struct bus_channel *c, int64_t ttl_ms)
+{
+    c->has_expiry = ttl_ms >= 0;
+    if (!c->has_expiry) {
+        wheel_cancel(&b->expiries, &c->expiry);
+        return;
+    }
+    if (b->expiries.count == 0)
+        loop_timer_repeat(b->expiry_timer, EXPIRY_TICK_MS);
+    wheel_set(&b->expiries, &c->expiry, loop_now_ms(b->setup.loop) + (uint64_t)ttl_ms + 1);
+}
+
+static void end_value(struct bus *b, struct bus_channel *c)
+{
+    c->has_expiry = false;
+    bool had_value = c->last != NULL;
+    struct publication *p = bus_intake_end(&b->intake, c);
+    if (had_value)
+        bus_hand_out(b, c, p);
+    else
+        publication_unref(p);
+}
+
+static void log_broken(const struct bus *b, const struct bus_channel *c)
+{
+    metrics_add(b->setup.metrics, METRIC_STORED_BROKEN, 1);
+    log_warn("stored_value_unusable", LOG_SLICE("channel", bus_channel_name(c)));
+}
+
+static void on_loaded(struct bus_read *r, const struct stored_reading *reading)
+{
+    struct bus *b = r->bus;
+    struct bus_channel *c = r->channel;
+    if (reading->status == STORED_VALUE) {
+        watch_ttl(b, c, reading->ttl_ms);
+        if (c->is_stamped && slice_equal(bus_channel_epoch(c), reading->epoch))
+            heal(r, reading);
+        else
+            adopt(r, reading);
+        return;
+    }
+    if (reading->status == STORED_BROKEN)
+        log_broken(b, c);
+    else if (c->is_stamped && (c->has_expiry || c->ns->history_ttl_s > 0))
+        end_value(b, c);
+    finish_load(r);
+}
+
+/* --- renewed epochs -------------------------------------------------------------------------------- */
+
+void bus_on_regressed(struct bus *b, struct bus_channel *c, struct slice payload)
+{
+    log_warn("numbers_went_back", LOG_SLICE("channel", bus_channel_name(c)), LOG_INT("seq", c->seq));
+    bus_read_start(bus_read_new(b, c, BUS_READ_RENEW, STORED_NO_LOG));
+    if (!bus_hold(b, c, payload))
+        metrics_add(b->setup.metrics, METRIC_DROPPED_STALE, 1);
+}
+
+static bool held_stamp(const struct list *at, struct stamp *out)
+{
+    const struct held_message *m = list_entry(at, struct held_message, link);
+    return stamp_parse(slice_of(m->bytes, m->len), out) == STAMP_OK;
+}
+
+/* Two numbers in a row below what was seen: a stray or forged message does not do that. */
+static bool is_run_of_regressed(const struct bus_channel *c)
+{
+    struct stamp first, second;
+    const struct list *at = c->held.next;
+    if (at == &c->held || at->next == &c->held)
+        return false;
+    return held_stamp(at, &first) && held_stamp(at->next, &second) &&
+           slice_equal(first.epoch, second.epoch) && second.seq == first.seq + 1 &&
+           second.seq <= c->seq;
+}
+
+/* The epoch is as it was: the message was no sign of a failover. */
+static void on_not_renewed(struct bus_read *r)
+{
+    struct bus *b = r->bus;
+    struct bus_channel *c = r->channel;
+    if (!r->is_certain && is_run_of_regressed(c)) {
+        r->is_certain = true;
+        bus_read_start(r);
+        return;
+    }
+    bool is_load = r->is_load;
+    bus_read_end(r);
+    if (!is_load) {
+        free(shift_held(b, &c->held));
+        metrics_add(b->setup.metrics, METRIC_DROPPED_STALE, 1);
+    }
+    release_held(b, c);
+    if (is_load && c->read == NULL && c->confirmed)
+        bus_go_live(b, c);
+    else
+        bus_serve_recoveries(b, c);
+}
+
+static void on_renewed(struct bus_read *r, const struct stored_reading *reading)
+{
+    struct bus *b = r->bus;
+    struct bus_channel *c = r->channel;
+    if (reading->status != STORED_VALUE || slice_equal(reading->epoch, bus_channel_epoch(c))) {
+        on_not_renewed(r);
+        return;
+    }
+    struct stamp first;
+    metrics_add(b->setup.metrics, METRIC_RENEWALS, 1);
+    log_info("epoch_renewed", LOG_SLICE("channel", bus_channel_name(c)),
+             LOG_SLICE("epoch", reading->epoch));
+    if (!r->is_load && !list_is_empty(&c->held) && held_stamp(c->held.next, &first)) {
+        bus_intake_renew(c, reading->epoch, first.seq - 1);
+        c->live_seq = first.seq - 1;
+        bus_read_end(r);
+        release_held(b, c);
+        bus_serve_recoveries(b, c);
+        return;
+    }
+    bus_intake_renew(c, reading->epoch, reading->value.seq);
+    hand_out_stored(b, c, &reading->value, reading->value.data.len > 0);
+    finish_load(r);
+}
+
+/* --- expiry ------------------------------------------------------------------------------------------ */
+
+void bus_watch_expiry(struct bus *b, struct bus_channel *c)
+{
+    if (c->is_stamped && c->ns->history_ttl_s > 0)
+        watch_ttl(b, c, c->ns->history_ttl_s * 1000);
+}
+
+static void on_expiry_due(struct wheel_timer *t, void *arg)
+{
+    struct bus *b = arg;
+    struct bus_channel *c = list_entry(t, struct bus_channel, expiry);
+    if (c->read == NULL && c->live)
+        bus_read_start(bus_read_new(b, c, BUS_READ_EXPIRY, STORED_NO_LOG));
+    else
+        watch_ttl(b, c, EXPIRY_TICK_MS); /* another read is under way: look again */
+}
+
+static void on_expiry_tick(void *arg)
+{
+    struct bus *b = arg;
+    wheel_advance(&b->expiries, loop_now_ms(b->setup.loop), on_expiry_due, b);
+    if (b->expiries.count == 0)
+        loop_timer_cancel(b->expiry_timer);
+}
+
+static void on_expiry_read(struct bus_read *r, const struct stored_reading *reading)
+{
+    struct bus *b = r->bus;
+    struct bus_channel *c = r->channel;
+    bool is_unchanged = r->seen == c->seq; /* else a newer value came while this was read */
+    if (reading->status == STORED_VALUE)
+        watch_ttl(b, c, reading->ttl_ms);
+    else if (reading->status == STORED_NONE && is_unchanged)
+        end_value(b, c);
+    bus_read_end(r);
+    bus_serve_recoveries(b, c);
+}
+
+/* --- replies ------------------------------------------------------------------------------------------ */
+
+static void on_reply(void *arg, const struct redis_reply_view *reply)
+{
+    static void (*const handlers[])(struct bus_read *r, const struct stored_reading *reading) = {
+        [BUS_READ_LOAD] = on_loaded,
+        [BUS_READ_RENEW] = on_renewed,
+        [BUS_READ_EXPIRY] = on_expiry_read,
+        [BUS_READ_RECOVER] = bus_on_recovery_read,
+    };
+    struct bus_read *r = arg;
+    struct bus *b = r->bus;
+    struct stored_reading reading;
+    list_remove(&r->link);
+    r->is_flying = false;
+    b->reads_in_flight--;
+    if (r->channel == NULL) {
+        free_read(r);
+    } else {
+        if (r->kind == BUS_READ_RENEW)
+            stored_parse_renewed(reply, &reading);
+        else
+            stored_parse(reply, &reading);
+        metrics_add(b->setup.metrics, METRIC_STORED_READS, 1);
+        if (reading.status == STORED_LOST) {
+            struct bus_channel *c = r->channel;
+            bus_read_start(r);
+            release_held(b, c); /* the link may be away for long: they go out as they came */
+        } else {
+            handlers[r->kind](r, &reading);
+        }
+    }
+    start_reads(b);
+}
+
+static void ask(struct bus_read *r)
+{
+    struct bus *b = r->bus;
+    const struct bus_channel *c = r->channel;
+    if (r->kind == BUS_READ_RENEW)
+        stored_renew(b->command, b->prefix, bus_channel_name(c), bus_channel_epoch(c), c->seq,
+                     r->is_certain, on_reply, r);
+    else
+        stored_ask(b->command, b->prefix, bus_channel_name(c), r->log_from, on_reply, r);
+}
+
+void bus_command_link_up(struct bus *b)
+{
+    start_reads(b);
+}
+
+/* --- life ------------------------------------------------------------------------------------------------ */
+
+void bus_forget_stored(struct bus *b, struct bus_channel *c)
+{
+    struct held_message *m;
+    bus_read_abandon(c);
+    wheel_cancel(&b->expiries, &c->expiry);
+    while ((m = shift_held(b, &c->held)) != NULL)
+        free(m);
+}
+
+void bus_stored_init(struct bus *b)
+{
+    list_init(&b->reads);
+    list_init(&b->flying);
+    wheel_init(&b->expiries, EXPIRY_TICK_MS, EXPIRY_SLOTS, loop_now_ms(b->setup.loop));
+    b->expiry_timer = loop_timer_new(b->setup.loop, on_expiry_tick, b);
+}
+
+void bus_stored_fini(struct bus *b)
+{
+    while (!list_is_empty(&b->flying)) /* all without a channel by now */
+        free_read(list_entry(b->flying.next, struct bus_read, link));
+    loop_timer_free(b->expiry_timer);
+    wheel_fini(&b->expiries);
+}
