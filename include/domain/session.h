@@ -43,7 +43,8 @@ enum recovery_state { RECOVERY_ASKED, RECOVERY_DONE, RECOVERY_FAILED };
 struct recovery {
     struct hub_channel *channel; /* pinned by the request's subs */
     uint64_t since_seq;
-    bool is_same_epoch;        /* as far as this node knows */
+    uint8_t since_epoch_len;
+    char since_epoch[STAMP_EPOCH_MAX];
     uint8_t state;             /* enum recovery_state */
     struct publication **list; /* DONE: what came since, one reference each; grows until the ack */
     uint32_t count;

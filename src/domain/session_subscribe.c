@@ -93,6 +93,12 @@ static bool has_number(const struct recovery *v)
     return false;
 }
 
+static bool is_epoch_of(const struct recovery *v)
+{
+    return slice_equal(slice_of(v->channel->epoch, v->channel->epoch_len),
+                       slice_of(v->since_epoch, v->since_epoch_len));
+}
+
 /* The client came back with a position. */
 static void stand_after_recovery(struct standing *at, const struct recovery *v)
 {
@@ -104,7 +110,7 @@ static void stand_after_recovery(struct standing *at, const struct recovery *v)
     }
     at->wants_snap = true;
     at->wants_epoch = c->epoch_len > 0;
-    if (v->is_same_epoch && c->last != NULL && c->last->p->seq > v->since_seq) {
+    if (is_epoch_of(v) && c->last != NULL && c->last->p->seq > v->since_seq) {
         at->seen = c->last->count - (c->last->p->seq - v->since_seq);
         at->has_base = true;
     }
@@ -328,12 +334,11 @@ void session_record(struct sub_request *r, const struct hub_channel *c, const st
     }
 }
 
-static void ask_recovery(struct sub_request *r, struct recovery *v, struct slice epoch)
+static void ask_recovery(struct sub_request *r, struct recovery *v)
 {
     struct hub *h = hub_for(r->session);
     const struct hub_channel *c = v->channel;
-    v->is_same_epoch = slice_equal(slice_of(c->epoch, c->epoch_len), epoch);
-    if (v->is_same_epoch && c->last != NULL && c->last->p->seq == v->since_seq &&
+    if (is_epoch_of(v) && c->last != NULL && c->last->p->seq == v->since_seq &&
         (c->live || !h->feed_ok)) {
         finish_recovery(r, v); /* nothing was missed */
         return;
@@ -344,8 +349,8 @@ static void ask_recovery(struct sub_request *r, struct recovery *v, struct slice
     }
     r->waiting++;
     uint64_t token = r->number << TOKEN_INDEX_BITS | (uint64_t)(v - r->recoveries);
-    h->upstream.recover(h->upstream.arg, h->worker->index, hub_channel_name(c), epoch,
-                        v->since_seq, token);
+    h->upstream.recover(h->upstream.arg, h->worker->index, hub_channel_name(c),
+                        slice_of(v->since_epoch, v->since_epoch_len), v->since_seq, token);
 }
 
 static void ask_recoveries(struct sub_request *r, const struct command *command)
@@ -366,7 +371,9 @@ static void ask_recoveries(struct sub_request *r, const struct command *command)
         struct recovery *v = &r->recoveries[r->recovery_count++];
         v->channel = c;
         v->since_seq = since->seq;
-        ask_recovery(r, v, since->epoch);
+        v->since_epoch_len = (uint8_t)since->epoch.len;
+        memcpy(v->since_epoch, since->epoch.ptr, since->epoch.len);
+        ask_recovery(r, v);
     }
 }
 

@@ -24,6 +24,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("BUILD", ROOT / "build"))
 TICKCAST = BUILD / "tickcast"
 TICKCASTCTL = BUILD / "tickcastctl"
+PUBLISH_LUA = ROOT / "scripts/publish.lua"
 
 
 def _sanitizer():
@@ -120,13 +121,14 @@ class RedisClient:
 
 
 class RedisServer:
-    """A private redis-server: no persistence, a TCP port and a unix socket."""
+    """A private redis-server with a TCP port and a unix socket; nothing on disk unless persistent."""
 
-    def __init__(self, directory, password=None, prefix="tc:"):
+    def __init__(self, directory, password=None, prefix="tc:", persistent=False):
         self.dir = pathlib.Path(directory)
         self.dir.mkdir(parents=True, exist_ok=True)
         self.password = password
         self.prefix = prefix
+        self.persistent = persistent  # every write is on disk before it is answered
         self.port = free_port()
         self.path = self.dir / "redis.sock"
         self.process = None
@@ -139,7 +141,8 @@ class RedisServer:
 
     def start(self):
         command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1",
-                   "--unixsocket", str(self.path), "--save", "", "--appendonly", "no",
+                   "--unixsocket", str(self.path), "--save", "",
+                   "--appendonly", "yes" if self.persistent else "no", "--appendfsync", "always",
                    "--dir", str(self.dir), "--daemonize", "no"]
         if self.password:
             command += ["--requirepass", self.password]
@@ -215,6 +218,14 @@ class RedisServer:
         if heard_by:
             self.wait_listeners(channel, heard_by)
         return self("PUBLISH", self.prefix + channel, payload)
+
+    def stamp(self, channel, payload, history=0, ttl_s=0, heard_by=0):
+        """Publishes by the script that the project ships. Returns (seq, epoch)."""
+        if heard_by:
+            self.wait_listeners(channel, heard_by)
+        seq, epoch = self("EVAL", PUBLISH_LUA.read_text(), 1, f"{{{self.prefix}{channel}}}", payload,
+                          history, ttl_s)
+        return seq, epoch if isinstance(epoch, str) else epoch.decode()
 
     def publish_many(self, pairs):
         self.client().many([("PUBLISH", self.prefix + c, p) for c, p in pairs])
