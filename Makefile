@@ -65,6 +65,14 @@ $(BUILD)/gen/page_html.h: src/surface/page.html Makefile
 	  od -An -v -tx1 $< | sed 's/ \(..\)/0x\1,/g'; echo '};'; } > $@
 $(BUILD)/obj/src/surface/client_http.o: $(BUILD)/gen/page_html.h
 
+# So is the publishing script, with the digest that Redis knows it by.
+$(BUILD)/gen/publish_lua.h: scripts/publish.lua Makefile
+	@mkdir -p $(@D)
+	{ echo 'static const unsigned char publish_lua[] = {'; \
+	  od -An -v -tx1 $< | sed 's/ \(..\)/0x\1,/g'; echo '};'; \
+	  sha1sum < $< | sed 's/^\([0-9a-f]*\).*/static const char publish_lua_sha1[] = "\1";/'; } > $@
+$(BUILD)/obj/src/protocol/publish_script.o: $(BUILD)/gen/publish_lua.h
+
 # --- tests -------------------------------------------------------------------------------------
 
 # Every tests/unit/test_x.c defines `const struct unit_suite suite_x`; the list is made from names.
@@ -91,9 +99,9 @@ asan tsan:
 	scripts/test $@
 
 # libFuzzer needs clang; each fuzzer keeps its seeds in tests/fuzz/seeds/<name>.
-$(BUILD)/fuzz/%: tests/fuzz/%.c $(wildcard src/base/*.c src/protocol/*.c)
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(wildcard src/base/*.c src/protocol/*.c) $(BUILD)/gen/publish_lua.h
 	@mkdir -p $(@D)
-	$(CLANG) -std=c11 -D_GNU_SOURCE -DTICKCAST_VERSION='"$(VERSION)"' -Iinclude -g -O1 \
+	$(CLANG) -std=c11 -D_GNU_SOURCE -DTICKCAST_VERSION='"$(VERSION)"' -Iinclude -I$(BUILD)/gen -g -O1 \
 	    -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
 	    $(shell pkg-config --cflags $(PKGS)) -pthread -o $@ $(filter %.c,$^) $(LIBS)
 
@@ -128,6 +136,7 @@ install: all $(BUILD)/gen/tickcast@.service
 	install -D -m 0755 $(BUILD)/tickcast $(DESTDIR)$(PREFIX)/bin/tickcast
 	install -D -m 0755 $(BUILD)/tickcastctl $(DESTDIR)$(PREFIX)/bin/tickcastctl
 	install -D -m 0644 conf/tickcast.conf $(DESTDIR)$(PREFIX)/share/tickcast/tickcast.conf
+	install -D -m 0644 scripts/publish.lua $(DESTDIR)$(PREFIX)/share/tickcast/publish.lua
 	install -D -m 0644 docs/tickcast.1 $(DESTDIR)$(PREFIX)/share/man/man1/tickcast.1
 	install -D -m 0644 docs/tickcastctl.1 $(DESTDIR)$(PREFIX)/share/man/man1/tickcastctl.1
 	install -D -m 0644 $(BUILD)/gen/tickcast@.service \

@@ -1,6 +1,6 @@
 /*
- * json_text.h - JSON as text, without a tree: a strict validator, a walk over the members of an
- * object, and the string writer.
+ * json_text.h - JSON as text, without a tree: a strict validator, walks over the members of an
+ * object and the elements of an array, and the string writer.
  *
  * A publisher's payload is forwarded byte for byte inside our own JSON, so it must be known to be
  * one JSON value by the letter of RFC 8259: lenient parsers would let one bad publication break
@@ -35,6 +35,14 @@ struct json_members {
 
 bool json_members_init(struct json_members *m, struct slice text); /* false: not an object */
 bool json_members_next(struct json_members *m, struct slice *key, struct slice *value);
+
+/* Walks the elements of one array in the same manner. */
+struct json_elements {
+    struct slice rest;
+};
+
+bool json_elements_init(struct json_elements *e, struct slice text); /* false: not an array */
+bool json_elements_next(struct json_elements *e, struct slice *value);
 
 /* Appends text as a JSON string with quotes. text must be valid UTF-8. */
 void json_append_string(struct buf *out, struct slice text);

@@ -237,13 +237,18 @@ bool json_text_is_valid(struct slice text)
 
 /* --- members of an object -------------------------------------------------------------------- */
 
-bool json_members_init(struct json_members *m, struct slice text)
+static bool step_inside(struct slice text, char opening, struct slice *rest)
 {
     struct scan s = {.at = text.ptr, .end = text.ptr + text.len};
     skip_space(&s);
-    bool object = take(&s, '{');
-    m->rest = slice_of(s.at, (size_t)(s.end - s.at));
-    return object;
+    bool is_there = take(&s, opening);
+    *rest = slice_of(s.at, (size_t)(s.end - s.at));
+    return is_there;
+}
+
+bool json_members_init(struct json_members *m, struct slice text)
+{
+    return step_inside(text, '{', &m->rest);
 }
 
 bool json_members_next(struct json_members *m, struct slice *key, struct slice *value)
@@ -264,6 +269,27 @@ bool json_members_next(struct json_members *m, struct slice *key, struct slice *
         return false;
     *value = slice_of(start, (size_t)(s.at - start));
     m->rest = slice_of(s.at, (size_t)(s.end - s.at));
+    return true;
+}
+
+/* --- elements of an array -------------------------------------------------------------------- */
+
+bool json_elements_init(struct json_elements *e, struct slice text)
+{
+    return step_inside(text, '[', &e->rest);
+}
+
+bool json_elements_next(struct json_elements *e, struct slice *value)
+{
+    struct scan s = {.at = e->rest.ptr, .end = e->rest.ptr + e->rest.len};
+    skip_space(&s);
+    take(&s, ',');
+    skip_space(&s);
+    const char *start = s.at;
+    if (!scan_value(&s))
+        return false;
+    *value = slice_of(start, (size_t)(s.at - start));
+    e->rest = slice_of(s.at, (size_t)(s.end - s.at));
     return true;
 }
 

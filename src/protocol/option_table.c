@@ -283,9 +283,10 @@ const struct option option_table[] = {
           "only that.")},
     {NS_FIELD(snapshot, OPTION_BOOL, "auto"), FLAGS(OPTION_AUTO),
      HELP("Whether a new subscription begins with the last value. auto: yes in mode latest, no in all.")},
-    {NS_FIELD(history, OPTION_INT, "0"), IN(0, 100000), FLAGS(OPTION_UNBUILT),
-     HELP("Publications of a channel that are kept in Redis, in entries. 0: the last value only.")},
-    {NS_FIELD(history_ttl_s, OPTION_INT, "0"), IN(0, 366 * DAY_S), FLAGS(OPTION_UNBUILT),
+    {NS_FIELD(history, OPTION_INT, "0"), IN(0, 100000),
+     HELP("Publications of a channel that are kept in Redis, in entries. 0: the last value only, and that where "
+          "snapshot is yes.")},
+    {NS_FIELD(history_ttl_s, OPTION_INT, "0"), IN(0, 366 * DAY_S),
      HELP("Life of value and history in Redis, in seconds. 0: for ever.")},
     {NS_FIELD(mirror, OPTION_BOOL, "no"), FLAGS(OPTION_UNBUILT),
      HELP("Whether the node receives the whole namespace all the time, so that a subscription never waits "

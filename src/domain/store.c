@@ -1,0 +1,228 @@
+/*
+ * store.c - publications on their way to Redis.
+ *
+ * Main thread. Each is an entry of `stamped` or `plain` from the call until Redis has answered.
+ *
+ * A Redis that was restarted or flushed does not know the script and refuses with NOSCRIPT, and
+ * with one publication all those that were sent behind it. Sending each again as its refusal comes
+ * would let newer ones pass it, and an older value would be stored last. So the first refusal
+ * holds everything back until all that was sent is answered; then what is left goes out in its old
+ * order, the first with the script's whole text:
+ *
+ *      sent  A B C        answers  A noscript, B noscript, C noscript
+ *      held        D E    sent     A (EVAL) B C D E (EVALSHA)
+ */
+#include "domain/store.h"
+
+#include "base/list.h"
+#include "base/mem.h"
+#include "protocol/publish_script.h"
+
+#include <stdlib.h>
+
+struct store {
+    struct redis_link *link;
+    char *prefix;
+    struct list stamped; /* of request, in the order of publishing */
+    struct list plain;
+    unsigned count; /* of both */
+    size_t bytes;   /* payloads of both */
+    unsigned sent;  /* stamped ones that Redis has not answered */
+    bool is_held;   /* stamped ones wait for the answers to those that were sent */
+};
+
+/* A publication in flight. The name in Redis and the payload follow the struct. */
+struct request {
+    struct list in_flight;
+    struct store *store;
+    store_on_done *on_done;
+    void *arg;
+    int64_t history;
+    int64_t ttl_s;
+    bool is_again;     /* NOSCRIPT once: not a second time */
+    struct slice name; /* `{prefix:channel}`, which is the key; the channel is inside the braces */
+    struct slice payload;
+    char bytes[];
+};
+
+static void finish(struct request *r, const struct store_result *result)
+{
+    r->store->count--;
+    r->store->bytes -= r->payload.len;
+    list_remove(&r->in_flight);
+    r->on_done(r->arg, result);
+    free(r);
+}
+
+static void refuse(store_on_done *on_done, void *arg, struct slice error)
+{
+    const struct store_result result = {.status = STORE_REFUSED, .error = error};
+    on_done(arg, &result);
+}
+
+/* What a reply means; false when it is none of ours. */
+static bool read_reply(const struct redis_reply_view *reply, bool is_stamped,
+                       struct store_result *result)
+{
+    *result = (struct store_result){.status = STORE_REFUSED};
+    switch (reply->kind) {
+    case REDIS_REPLIED_LOST: result->status = STORE_LOST; return true;
+    case REDIS_REPLIED_ERROR: result->error = reply->text; return true;
+    case REDIS_REPLIED_INT: result->status = STORE_OK; return !is_stamped;
+    case REDIS_REPLIED_ARRAY: break;
+    default: return false;
+    }
+    if (!is_stamped || reply->number != 2 || reply->elements[0].kind != REDIS_REPLIED_INT ||
+        reply->elements[1].kind != REDIS_REPLIED_TEXT)
+        return false;
+    result->status = STORE_OK;
+    result->seq = (uint64_t)reply->elements[0].number;
+    result->epoch = reply->elements[1].text;
+    return true;
+}
+
+static void finish_by_reply(struct request *r, const struct redis_reply_view *reply,
+                            bool is_stamped)
+{
+    struct store_result result;
+    if (!read_reply(reply, is_stamped, &result))
+        result = (struct store_result){.status = STORE_REFUSED,
+                                       .error = slice_str("Redis answered something unexpected")};
+    finish(r, &result);
+}
+
+/* --- stamped --------------------------------------------------------------------------------- */
+
+static void send_held(struct store *s);
+
+static void on_stamped_reply(void *arg, const struct redis_reply_view *reply)
+{
+    struct request *r = arg;
+    struct store *s = r->store;
+    s->sent--;
+    if (reply->kind == REDIS_REPLIED_ERROR && !r->is_again &&
+        publish_script_is_unknown(reply->text)) {
+        r->is_again = true;
+        s->is_held = true;
+    } else {
+        finish_by_reply(r, reply, true);
+    }
+    if (s->is_held && s->sent == 0)
+        send_held(s);
+}
+
+static void send_stamped(struct request *r, bool with_text)
+{
+    struct publish_script_call call;
+    publish_script_call_init(&call, r->name, r->payload, r->history, r->ttl_s);
+    if (with_text)
+        publish_script_call_use_text(&call);
+    r->store->sent++;
+    redis_link_command(r->store->link, call.args, PUBLISH_SCRIPT_ARGS, on_stamped_reply, r);
+}
+
+/* Nothing is under way, so the list holds exactly what has to be sent, oldest first. When the link
+ * is down, each is answered (LOST) and gone before the next is sent. */
+static void send_held(struct store *s)
+{
+    struct list held, *member;
+    bool with_text = true;
+    s->is_held = false;
+    list_init(&held);
+    list_splice(&held, &s->stamped);
+    while ((member = list_shift(&held)) != NULL) {
+        list_append(&s->stamped, member);
+        send_stamped(list_entry(member, struct request, in_flight), with_text);
+        with_text = false;
+    }
+}
+
+/* --- plain ----------------------------------------------------------------------------------- */
+
+static void on_plain_reply(void *arg, const struct redis_reply_view *reply)
+{
+    finish_by_reply(arg, reply, false);
+}
+
+/* --- entry ----------------------------------------------------------------------------------- */
+
+static struct request *request_new(struct store *s, struct slice channel, struct slice payload,
+                                   store_on_done *on_done, void *arg)
+{
+    size_t prefix_len = strlen(s->prefix);
+    size_t name_len = prefix_len + channel.len + 2;
+    struct request *r = mem_alloc(sizeof *r + name_len + payload.len);
+    *r = (struct request){.store = s, .on_done = on_done, .arg = arg};
+    char *at = r->bytes;
+    *at++ = '{';
+    memcpy(at, s->prefix, prefix_len);
+    memcpy(at + prefix_len, channel.ptr, channel.len);
+    at += prefix_len + channel.len;
+    *at++ = '}';
+    if (payload.len > 0)
+        memcpy(at, payload.ptr, payload.len);
+    r->name = slice_of(r->bytes, name_len);
+    r->payload = slice_of(at, payload.len);
+    s->count++;
+    s->bytes += payload.len;
+    return r;
+}
+
+static bool has_room(const struct store *s, struct slice payload)
+{
+    return s->count < STORE_IN_FLIGHT_MAX && payload.len <= STORE_IN_FLIGHT_BYTES_MAX - s->bytes;
+}
+
+void store_publish(struct store *s, struct slice channel, struct slice payload, int64_t history,
+                   int64_t ttl_s, store_on_done *on_done, void *arg)
+{
+    if (!has_room(s, payload)) {
+        refuse(on_done, arg, slice_str("too many publications are under way"));
+        return;
+    }
+    struct request *r = request_new(s, channel, payload, on_done, arg);
+    r->history = history;
+    r->ttl_s = ttl_s;
+    list_append(&s->stamped, &r->in_flight);
+    if (!s->is_held)
+        send_stamped(r, false);
+}
+
+void store_publish_plain(struct store *s, struct slice channel, struct slice payload,
+                         store_on_done *on_done, void *arg)
+{
+    if (!has_room(s, payload)) {
+        refuse(on_done, arg, slice_str("too many publications are under way"));
+        return;
+    }
+    struct request *r = request_new(s, channel, payload, on_done, arg);
+    list_append(&s->plain, &r->in_flight);
+    const struct slice args[] = {slice_str("PUBLISH"), slice_of(r->name.ptr + 1, r->name.len - 2),
+                                 r->payload};
+    redis_link_command(s->link, args, 3, on_plain_reply, r);
+}
+
+bool store_keeps(const struct config_namespace *ns)
+{
+    return ns->snapshot || ns->history > 0;
+}
+
+struct store *store_new(struct redis_link *link, const char *prefix)
+{
+    struct store *s = mem_zalloc(sizeof *s);
+    s->link = link;
+    s->prefix = mem_strdup(prefix);
+    list_init(&s->stamped);
+    list_init(&s->plain);
+    return s;
+}
+
+void store_free(struct store *s)
+{
+    const struct store_result lost = {.status = STORE_LOST};
+    list_splice(&s->stamped, &s->plain);
+    while (!list_is_empty(&s->stamped))
+        finish(list_entry(s->stamped.next, struct request, in_flight), &lost);
+    free(s->prefix);
+    free(s);
+}
