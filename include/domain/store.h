@@ -41,10 +41,12 @@ struct store_result {
 
 typedef void store_on_done(void *arg, const struct store_result *result);
 
-/* Borrows the link, which is up or down as it likes; prefix is copied. */
-struct store *store_new(struct redis_link *link, const char *prefix);
+struct store *store_new(const char *prefix); /* copied */
 
-/* Only once the link is freed. Tells who still waits that the answer is lost. */
+/* Gives it its link, before anything is published; borrowed, up or down as it likes. */
+void store_set_link(struct store *s, struct redis_link *link);
+
+/* Only once the link is freed, if there was one. Tells who still waits that the answer is lost. */
 void store_free(struct store *s);
 
 /*

@@ -1,5 +1,6 @@
 /*
- * ops_http.h - the operator's listener: /healthz, /readyz, /metrics (docs/protocol.md, 5).
+ * ops_http.h - the operator's listener: /healthz, /readyz, /metrics and the API under /api/v1
+ * (docs/protocol.md, 5).
  *
  * libevent's own HTTP server on the main thread: operators ask rarely and deserve a well-tried
  * server more than a fast one.
@@ -9,6 +10,7 @@
 
 #include "base/buf.h"
 #include "domain/bus.h"
+#include "domain/store.h"
 #include "protocol/metrics.h"
 #include "runtime/loop.h"
 
@@ -25,7 +27,11 @@ struct ops_http_setup {
 /* Binds and serves. NULL with a line in error. */
 struct ops_http *ops_http_new(const struct ops_http_setup *setup, const char *address,
                               struct buf *error);
-void ops_http_set_bus(struct ops_http *o, struct bus *bus);
+
+/* Tells it what it serves from, once, before the loop runs. Both are borrowed. */
+void ops_http_set_bus(struct ops_http *o, struct bus *bus, struct store *store);
+
+/* While the store still answers: it may be owed answers. */
 void ops_http_free(struct ops_http *o);
 const char *ops_http_address(const struct ops_http *o); /* as bound */
 

@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "domain/bus.h"
 #include "domain/hub.h"
+#include "domain/store.h"
 #include "runtime/conn.h"
 #include "runtime/listener.h"
 #include "runtime/loop.h"
@@ -45,6 +46,7 @@ struct server {
     struct ops_http *ops;
     struct evdns_base *dns;
     struct bus *bus;
+    struct store *store;
     struct admin *admin;
     struct event *signals[3];
     struct event *stop_poll;
@@ -204,7 +206,8 @@ static void make_domain(struct server *s)
                                   .on_admin = on_admin,
                                   .on_admin_arg = s};
     s->bus = bus_new(&bus);
-    ops_http_set_bus(s->ops, s->bus);
+    s->store = store_new(s->config->redis.prefix);
+    ops_http_set_bus(s->ops, s->bus, s->store);
     s->hubs = mem_zalloc(s->worker_count * sizeof *s->hubs);
     const struct hub_upstream upstream = bus_upstream(s->bus);
     for (unsigned i = 0; i < s->worker_count; i++)
@@ -246,6 +249,7 @@ void server_run(struct server *s)
     for (unsigned i = 0; i < s->worker_count; i++)
         worker_start(s->workers[i]);
     bus_start(s->bus);
+    store_set_link(s->store, bus_command_link(s->bus));
     listener_start(s->listener);
     loop_run(s->loop);
     for (unsigned i = 0; i < s->worker_count; i++)
@@ -271,6 +275,8 @@ void server_free(struct server *s)
         ops_http_free(s->ops);
     if (s->bus != NULL)
         bus_free(s->bus);
+    if (s->store != NULL)
+        store_free(s->store); /* its link is the bus's, and is gone */
     if (s->dns != NULL)
         evdns_base_free(s->dns, 0);
     for (size_t i = 0; i < sizeof s->signals / sizeof *s->signals; i++) {

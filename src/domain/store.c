@@ -207,10 +207,14 @@ bool store_keeps(const struct config_namespace *ns)
     return ns->snapshot || ns->history > 0;
 }
 
-struct store *store_new(struct redis_link *link, const char *prefix)
+void store_set_link(struct store *s, struct redis_link *link)
+{
+    s->link = link;
+}
+
+struct store *store_new(const char *prefix)
 {
     struct store *s = mem_zalloc(sizeof *s);
-    s->link = link;
     s->prefix = mem_strdup(prefix);
     list_init(&s->stamped);
     list_init(&s->plain);

@@ -5,8 +5,11 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "protocol/json_text.h"
 #include "runtime/listener.h"
 #include "surface/client_http.h"
+#include "surface/ops_http_publish.h"
+#include "surface/ops_http_reply.h"
 
 #include <event2/buffer.h>
 #include <event2/event.h>
@@ -16,17 +19,19 @@
 #include <unistd.h>
 
 #define HEAD_BYTES_MAX 16384
-#define BODY_BYTES_MAX 1048576
+/* What libevent refuses by itself, with a page for people; what a route refuses is below it. */
+#define BODY_BYTES_MAX (2 * OPS_PUBLISH_BODY_MAX)
 #define TIMEOUT_S      10 /* of silence on a connection */
 
 struct ops_http {
     struct ops_http_setup setup;
     struct evhttp *http;
+    struct ops_publisher *publisher;
     char address[64];
 };
 
-static void reply(struct evhttp_request *request, int status, const char *type,
-                  const struct buf *body)
+void ops_http_reply(struct evhttp_request *request, int status, const char *type,
+                    const struct buf *body)
 {
     struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
     evhttp_add_header(headers, "Content-Type", type);
@@ -35,12 +40,24 @@ static void reply(struct evhttp_request *request, int status, const char *type,
     evhttp_send_reply(request, status, NULL, NULL);
 }
 
+void ops_http_reply_error(struct evhttp_request *request, enum error_code error,
+                          const char *message)
+{
+    const struct error_info *info = &error_table[error];
+    struct buf body = {0};
+    buf_printf(&body, "{\"code\":%d,\"name\":\"%s\",\"message\":", info->code, info->name);
+    json_append_string(&body, slice_str(message != NULL ? message : info->text));
+    buf_append_str(&body, "}\n");
+    ops_http_reply(request, info->code, "application/json", &body);
+    buf_fini(&body);
+}
+
 static void get_healthz(struct ops_http *o, struct evhttp_request *request)
 {
     (void)o;
     struct buf body = {0};
     buf_append_str(&body, "{\"status\":\"ok\"}\n");
-    reply(request, 200, "application/json", &body);
+    ops_http_reply(request, 200, "application/json", &body);
     buf_fini(&body);
 }
 
@@ -48,7 +65,7 @@ static void get_readyz(struct ops_http *o, struct evhttp_request *request)
 {
     struct buf body = {0};
     int status = client_http_readiness(bus_readiness(o->setup.bus), &body);
-    reply(request, status, "application/json", &body);
+    ops_http_reply(request, status, "application/json", &body);
     buf_fini(&body);
 }
 
@@ -57,24 +74,32 @@ static void get_metrics(struct ops_http *o, struct evhttp_request *request)
     struct buf body = {0};
     metrics_set(o->setup.metrics[0], METRIC_LOG_DROPPED, log_dropped());
     metrics_expose(&body, o->setup.metrics, o->setup.metrics_count, o->setup.config->node.id);
-    reply(request, 200, "text/plain; version=0.0.4; charset=utf-8", &body);
+    ops_http_reply(request, 200, "text/plain; version=0.0.4; charset=utf-8", &body);
     buf_fini(&body);
+}
+
+static void post_publish(struct ops_http *o, struct evhttp_request *request)
+{
+    ops_publisher_post(o->publisher, request);
 }
 
 static const struct {
     const char *path;
-    void (*get)(struct ops_http *o, struct evhttp_request *request);
+    int methods;       /* EVHTTP_REQ_…, or'ed */
+    const char *allow; /* the same for a 405 */
+    void (*serve)(struct ops_http *o, struct evhttp_request *request);
 } routes[] = {
-    {"/healthz", get_healthz},
-    {"/readyz", get_readyz},
-    {"/metrics", get_metrics},
+    {"/healthz", EVHTTP_REQ_GET | EVHTTP_REQ_HEAD, "GET, HEAD", get_healthz},
+    {"/readyz", EVHTTP_REQ_GET | EVHTTP_REQ_HEAD, "GET, HEAD", get_readyz},
+    {"/metrics", EVHTTP_REQ_GET | EVHTTP_REQ_HEAD, "GET, HEAD", get_metrics},
+    {"/api/v1/publish", EVHTTP_REQ_POST, "POST", post_publish},
 };
 
 static void refuse(struct evhttp_request *request, int status, const char *name)
 {
     struct buf body = {0};
     buf_printf(&body, "{\"code\":%d,\"name\":\"%s\"}\n", status, name);
-    reply(request, status, "application/json", &body);
+    ops_http_reply(request, status, "application/json", &body);
     buf_fini(&body);
 }
 
@@ -83,17 +108,19 @@ static void on_request(struct evhttp_request *request, void *arg)
     struct ops_http *o = arg;
     const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(request);
     const char *path = uri != NULL ? evhttp_uri_get_path(uri) : NULL;
-    enum evhttp_cmd_type method = evhttp_request_get_command(request);
+    int method = (int)evhttp_request_get_command(request);
     size_t i = 0;
     while (i < sizeof routes / sizeof *routes &&
            (path == NULL || strcmp(path, routes[i].path) != 0))
         i++;
-    if (i == sizeof routes / sizeof *routes)
+    if (i == sizeof routes / sizeof *routes) {
         refuse(request, 404, "not_found");
-    else if (method != EVHTTP_REQ_GET && method != EVHTTP_REQ_HEAD)
+    } else if ((method & routes[i].methods) == 0) {
+        evhttp_add_header(evhttp_request_get_output_headers(request), "Allow", routes[i].allow);
         refuse(request, 405, "method_not_allowed");
-    else
-        routes[i].get(o, request);
+    } else {
+        routes[i].serve(o, request);
+    }
 }
 
 struct ops_http *ops_http_new(const struct ops_http_setup *setup, const char *address,
@@ -124,13 +151,16 @@ struct ops_http *ops_http_new(const struct ops_http_setup *setup, const char *ad
     return o;
 }
 
-void ops_http_set_bus(struct ops_http *o, struct bus *bus)
+void ops_http_set_bus(struct ops_http *o, struct bus *bus, struct store *store)
 {
     o->setup.bus = bus;
+    o->publisher = ops_publisher_new(o->setup.config, store);
 }
 
 void ops_http_free(struct ops_http *o)
 {
+    if (o->publisher != NULL)
+        ops_publisher_free(o->publisher);
     evhttp_free(o->http);
     free(o);
 }
