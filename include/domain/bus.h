@@ -31,6 +31,7 @@ struct bus;
 struct evdns_base;
 struct hub;
 struct hub_upstream;
+struct store;
 
 struct bus_setup {
     struct loop *loop; /* the main thread's */
@@ -38,12 +39,14 @@ struct bus_setup {
     const struct config *config; /* shared */
     struct metrics *metrics;     /* of the main thread */
     const char *node_id;
+    struct store *store; /* what clients publish goes through; borrowed */
     /* A message on the admin channel; payload borrows. */
     void (*on_admin)(void *arg, struct slice payload);
     void *on_admin_arg;
 };
 
 struct bus *bus_new(const struct bus_setup *setup); /* node_id and config outlive it */
+void bus_hang_up(struct bus *b); /* ends the links; nothing may be asked of them any more */
 void bus_free(struct bus *b);
 
 /* What a hub is to be made with. */

@@ -89,4 +89,10 @@ void bus_serve_recoveries(struct bus *b, struct bus_channel *c); /* the channel 
 void bus_forget_recoveries(struct bus_channel *c); /* nobody waits for them any more */
 void bus_record_recent(struct bus_channel *c, struct publication *p); /* shares p */
 
+/* --- bus_publish.c ------------------------------------------------------------------------------- */
+
+/* For hub_upstream.publish: in the worker's thread. */
+void bus_post_publish(void *arg, unsigned worker, struct slice channel, struct slice payload,
+                      uint64_t token);
+
 #endif

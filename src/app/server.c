@@ -198,15 +198,16 @@ static void make_domain(struct server *s)
 {
     s->dns = evdns_base_new(loop_base(s->loop),
                             EVDNS_BASE_INITIALIZE_NAMESERVERS | EVDNS_BASE_DISABLE_WHEN_INACTIVE);
+    s->store = store_new(s->config->redis.prefix);
     const struct bus_setup bus = {.loop = s->loop,
                                   .dns = s->dns,
                                   .config = s->config,
                                   .metrics = &s->metrics,
                                   .node_id = s->config->node.id,
+                                  .store = s->store,
                                   .on_admin = on_admin,
                                   .on_admin_arg = s};
     s->bus = bus_new(&bus);
-    s->store = store_new(s->config->redis.prefix);
     ops_http_set_bus(s->ops, s->bus, s->store);
     s->hubs = mem_zalloc(s->worker_count * sizeof *s->hubs);
     const struct hub_upstream upstream = bus_upstream(s->bus);
@@ -274,9 +275,11 @@ void server_free(struct server *s)
     if (s->ops != NULL)
         ops_http_free(s->ops);
     if (s->bus != NULL)
-        bus_free(s->bus);
+        bus_hang_up(s->bus);
     if (s->store != NULL)
-        store_free(s->store); /* its link is the bus's, and is gone */
+        store_free(s->store); /* answers who still waits, over the bus */
+    if (s->bus != NULL)
+        bus_free(s->bus);
     if (s->dns != NULL)
         evdns_base_free(s->dns, 0);
     for (size_t i = 0; i < sizeof s->signals / sizeof *s->signals; i++) {

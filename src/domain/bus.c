@@ -390,6 +390,7 @@ struct hub_upstream bus_upstream(struct bus *b)
 {
     return (struct hub_upstream){.interest = post_interest,
                                  .recover = bus_post_recover,
+                                 .publish = bus_post_publish,
                                  .readiness = readiness,
                                  .arg = b};
 }
@@ -471,7 +472,7 @@ void bus_start(struct bus *b)
     b->health = feed_health_new(&health);
 }
 
-void bus_free(struct bus *b)
+void bus_hang_up(struct bus *b)
 {
     if (b->health != NULL)
         feed_health_free(b->health);
@@ -479,6 +480,13 @@ void bus_free(struct bus *b)
         redis_link_free(b->subscriber);
     if (b->command != NULL)
         redis_link_free(b->command);
+    b->health = NULL;
+    b->subscriber = b->command = NULL;
+}
+
+void bus_free(struct bus *b)
+{
+    bus_hang_up(b);
     size_t it = 0;
     struct bus_channel *c;
     while ((c = map_next(&b->channels, &it)) != NULL)
