@@ -165,7 +165,10 @@ struct round {
 static void add_item(struct session *s, struct round *r, struct standing *at, struct item *item,
                      enum publication_form form)
 {
-    uint64_t missed = at->has_base ? item->count - at->seen - 1 : 0;
+    /* A snapshot may repeat what was seen, and a position reckoned back may lie before the count
+     * began: the difference is signed. */
+    int64_t between = (int64_t)(item->count - at->seen - 1);
+    uint64_t missed = at->has_base && between > 0 ? (uint64_t)between : 0;
     bool is_numbered = item->p->seq != 0;
     if (form == FORM_JSON && is_numbered && at->wants_epoch)
         form = FORM_JSON_EPOCH;

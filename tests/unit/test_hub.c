@@ -338,8 +338,10 @@ static void check_order(struct world *w, struct client *c, unsigned ch, struct s
     bool is_known = !c->first[ch] || c->seq[ch] != 0;
     if (is_known && !is_snap && seq != c->seq[ch] + missed + 1)
         complain(w, "a gap, a repeat or a step back", c, item);
-    if (is_known && is_snap && seq < c->seq[ch])
-        complain(w, "a snapshot older than what was sent", c, item);
+    if (is_known && is_snap && seq != c->seq[ch] && seq != c->seq[ch] + missed + 1)
+        complain(w, "a snapshot that does not follow what was sent", c, item);
+    if (is_snap && missed > w->channels[ch].seq)
+        complain(w, "more missed than there was", c, item);
     if (missed != 0 && c->all[ch] && !is_snap)
         complain(w, "missed in mode all", c, item);
     if (is_patch && (!c->delta[ch] || missed != 0 || c->first[ch]))
