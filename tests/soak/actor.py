@@ -146,27 +146,36 @@ class Actor:
         def then(ack):
             if ack.get("rejected") or ack["accepted"] != len(channels):
                 raise judge.Fault(f"not all accepted: {ack}")
-            recovered = set(ack.get("recovered", ()))
-            for channel in channels:
-                self._on_subscribed(channel, command, ack, recovered, channel in since)
+            self._on_subscribed(channels, command, ack, since)
 
         return await self._ask(then, action="subscribe", channels=channels, **command)
 
-    def _on_subscribed(self, channel, command, ack, recovered, back):
-        old = self.ledger.subs.get(channel)
-        mode = command.get("mode")
-        if mode is None:
-            is_on = old is not None and old.is_on
-            mode = old.mode if is_on else values.NAMESPACES[values.namespace(channel)]["mode"]
-        granted = ack.get("granted", {})
-        if granted.get("mode", mode) != mode:
-            raise judge.Fault(f"granted {granted['mode']} instead of {mode}", channel)
-        is_new = old is None or not old.is_on
-        self.ledger.subscribed(
-            channel, mode, recovered=channel in recovered, back=back,
-            delta=command.get("delta", False if is_new else None),
-            max_rate=command.get("max_rate", 0 if is_new else None),
-            snapshot=command.get("snapshot", True), feed=ack.get("feed", "ok"))
+    def _on_subscribed(self, channels, command, ack, since):
+        recovered = set(ack.get("recovered", ()))
+        if recovered - set(since):
+            raise judge.Fault(f"recovered {recovered} but asked for {set(since)}")
+        wrong = None
+        for channel in channels:
+            old = self.ledger.subs.get(channel)
+            is_new = old is None or not old.is_on
+            mode = command.get("mode")
+            if mode is None:
+                usual = values.NAMESPACES[values.namespace(channel)]["mode"]
+                mode = usual if is_new else old.mode
+            try:
+                self.ledger.subscribed(
+                    channel, mode, recovered=channel in recovered, back=channel in since,
+                    delta=command.get("delta", False if is_new else None),
+                    max_rate=command.get("max_rate", 0 if is_new else None),
+                    snapshot=command.get("snapshot", True), feed=ack.get("feed", "ok"))
+            except judge.Fault as fault:
+                wrong = fault
+            rate = self.ledger.subs[channel].max_rate
+            granted = ack.get("granted", {})
+            if granted.get("mode", mode) != mode or granted.get("max_rate", rate) != rate:
+                wrong = judge.Fault(f"granted {granted} instead of {mode}, {rate}", channel)
+        if wrong:
+            raise wrong
 
     async def _unsubscribe(self, channels):
         self.wanted.difference_update(channels)

@@ -68,6 +68,7 @@ class Subscription:
         self.is_back = False  # it came back with a position
         self.is_recovered = False
         self.was_suspect = False  # when it subscribed
+        self.skips = False  # the next item may tell of conflation, in `all` too
         self.at = None  # when the last item came
         self.rated_from = None
         self.rated = 0
@@ -120,9 +121,11 @@ class Ledger:
         sub = self.subscription(channel)
         if delta is not None:
             sub.delta = delta
+        # What `latest` had skipped by then is told to who now wants all.
+        sub.skips = sub.skips or (sub.mode == "latest" and mode == "all")
         sub.mode = mode
-        if max_rate is not None:
-            sub.max_rate = max_rate
+        if max_rate is not None or mode != "latest":
+            sub.max_rate = max_rate if mode == "latest" else 0
             sub.rated_from = None
         if sub.is_on:
             return
@@ -209,7 +212,7 @@ class Ledger:
             self._check_order(sub, truth, item, epoch, seq, n)
             self._check_rate(sub, item)
         finally:
-            sub.is_first = False
+            sub.is_first = sub.skips = False
             sub.epoch, sub.seq, sub.n = epoch, seq, n
             sub.at = self.clock()
 
@@ -307,6 +310,8 @@ class Ledger:
 
     def _lost(self, sub, gap, where):
         """Lost and said so, in mode `all`."""
+        if sub.skips:
+            return
         self.stats["lost in all, and said"] += gap
         if self.rules.calm:
             raise Fault(f"{gap} lost in mode all though nothing fails", *where)
@@ -334,8 +339,8 @@ class Ledger:
             if not self._is_excused(sub):
                 raise Fault(f"{lost} lost before n={n} with no word of a suspect feed", *where)
             self.stats["plain lost while suspect"] += lost
-        if missed > 0 and sub.mode == "all" and self.rules.calm:
-            raise Fault(f"{missed} lost in mode all though nothing fails", *where)
+        if missed > 0 and sub.mode == "all":
+            self._lost(sub, missed, where)
 
     def _is_excused(self, sub):
         since = (sub.at or 0) - EXCUSE_S * self.rules.stretch
