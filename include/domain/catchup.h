@@ -15,34 +15,30 @@
 #define TICKCAST_DOMAIN_CATCHUP_H
 
 #include "domain/cohort.h"
+#include "domain/standing.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Where a client stands in one subscription. */
-struct standing {
-    uint64_t seen;    /* the channel's count as of the last publication it has had */
-    bool has_base;    /* there was one, so what lies between is told as missed */
-    bool wants_snap;  /* the full state is still to be sent */
-    bool wants_epoch; /* the next item must carry the epoch */
-};
-
 struct catchup {
+    uint32_t count;      /* of `at`: the cohort's subscriptions */
     uint32_t next;       /* subscription to be looked at first in the next round */
     bool is_slow;        /* it fell behind, rather than just subscribed */
     bool was_told;       /* `slow` was sent in this episode */
     uint64_t peak_bytes; /* that were waiting when it fell behind */
-    struct standing at[]; /* as many as the cohort has subscriptions */
+    struct standing at[];
 };
 
-struct catchup *catchup_new(uint32_t count);
+/* before: what the session has now, whose episode goes on; or NULL. */
+struct catchup *catchup_new(uint32_t count, const struct catchup *before);
+void catchup_free(struct catchup *cu); /* NULL is harmless */
 
 /* A held member goes past its soft mark: what it was not sent yet of `latest` subscriptions is
  * dropped, of `all` ones it moves to its private queue. waiting: bytes that lie before it. */
 void catchup_begin_slow(struct cohort *c, uint32_t index, uint64_t waiting);
 
 /* Where a session stands in a subscription of its present cohort. One that is not lagging must have
- * been settled. A note that the channel has about it is taken in, and taken away. */
+ * been settled. Moves it out of where it was kept: out of a note of the channel, or the catchup. */
 struct standing catchup_standing(struct session *s, uint32_t sub_index);
 
 /* Makes a settled session stand as said in its present cohort: takes cu, which it leaves at once

@@ -15,6 +15,7 @@
 #include "base/map.h"
 #include "base/wheel.h"
 #include "domain/cohort.h"
+#include "domain/standing.h"
 #include "protocol/errors.h"
 #include "protocol/publication.h"
 #include "runtime/worker.h"
@@ -50,9 +51,7 @@ struct channel_follower {
  * must carry the epoch, or its snapshot is newer than what the others of its cohort have. */
 struct channel_note {
     struct session *session;
-    uint64_t seen;    /* items up to this count are skipped */
-    bool has_base;    /* `missed` counts from `seen` */
-    bool wants_epoch; /* the item must carry the epoch */
+    struct standing at; /* items up to at.seen are skipped */
 };
 
 /*
@@ -166,9 +165,10 @@ enum publication_form hub_form(const struct hub_channel *c, const struct item *i
 void hub_append_noted(struct hub_channel *c, struct cohort *cohort,
                       uint32_t sub_index, struct item *item, enum publication_form form,
                       uint64_t missed);
-void hub_add_note(struct hub_channel *c, const struct channel_note *note);
+/* The note takes what `at` owns; hub_take_note gives it back: false when there is none. */
+void hub_add_note(struct hub_channel *c, struct session *s, const struct standing *at);
+bool hub_take_note(struct hub_channel *c, struct session *s, struct standing *at);
 void hub_drop_note(struct hub_channel *c, struct session *s);
-const struct channel_note *hub_find_note(const struct hub_channel *c, const struct session *s);
 
 /* From now on the request keeps what comes on the channel, until it is taken off. */
 void hub_add_recorder(struct hub_channel *c, struct sub_request *r);

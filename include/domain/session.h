@@ -42,9 +42,7 @@ enum recovery_state { RECOVERY_ASKED, RECOVERY_DONE, RECOVERY_FAILED };
 /* A position that a client came back with, and what was published since. */
 struct recovery {
     struct hub_channel *channel; /* pinned by the request's subs */
-    uint64_t since_seq;
-    uint8_t since_epoch_len;
-    char since_epoch[STAMP_EPOCH_MAX];
+    struct position since;
     uint8_t state;             /* enum recovery_state */
     struct publication **list; /* DONE: what came since, one reference each; grows until the ack */
     uint32_t count;

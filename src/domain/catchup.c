@@ -18,25 +18,36 @@
 
 #define ROUND_ITEMS 256 /* in one message */
 
-struct catchup *catchup_new(uint32_t count)
+struct catchup *catchup_new(uint32_t count, const struct catchup *before)
 {
-    return mem_zalloc(sizeof(struct catchup) + count * sizeof(struct standing));
+    struct catchup *cu = mem_zalloc(sizeof *cu + count * sizeof(struct standing));
+    cu->count = count;
+    if (before != NULL) {
+        cu->is_slow = before->is_slow;
+        cu->was_told = before->was_told;
+        cu->peak_bytes = before->peak_bytes;
+    }
+    return cu;
+}
+
+void catchup_free(struct catchup *cu)
+{
+    for (uint32_t i = 0; cu != NULL && i < cu->count; i++)
+        standing_fini(&cu->at[i]);
+    free(cu);
 }
 
 /* --- standings ---------------------------------------------------------------------------------- */
 
 struct standing catchup_standing(struct session *s, uint32_t sub_index)
 {
-    if (s->catchup != NULL)
-        return s->catchup->at[sub_index];
-    struct hub_channel *channel = s->cohort->subs[sub_index].channel;
-    struct standing at = {.seen = cohort_position(s->cohort, sub_index), .has_base = true};
-    const struct channel_note *note = hub_find_note(channel, s);
-    if (note != NULL) {
-        at.seen = note->seen > at.seen ? note->seen : at.seen;
-        at.has_base = note->has_base;
-        at.wants_epoch = note->wants_epoch;
-        hub_drop_note(channel, s);
+    uint64_t position = cohort_position(s->cohort, sub_index);
+    struct standing at = {.seen = position, .has_base = true};
+    if (s->catchup != NULL) {
+        at = s->catchup->at[sub_index];
+        s->catchup->at[sub_index].since = NULL;
+    } else if (hub_take_note(s->cohort->subs[sub_index].channel, s, &at) && at.seen < position) {
+        at.seen = position;
     }
     return at;
 }
@@ -64,12 +75,8 @@ static void rejoin(struct session *s)
     struct cohort *c = s->cohort;
     for (uint32_t i = 0; i < c->sub_count; i++) {
         const struct standing *at = &s->catchup->at[i];
-        const struct channel_note note = {.session = s,
-                                          .seen = at->seen,
-                                          .has_base = at->has_base,
-                                          .wants_epoch = at->wants_epoch};
-        if (at->wants_epoch || at->seen > cohort_position(c, i))
-            hub_add_note(c->subs[i].channel, &note);
+        if (!standing_is_plain(at) || at->seen > cohort_position(c, i))
+            hub_add_note(c->subs[i].channel, s, at); /* which takes what it owns */
     }
     free(s->catchup);
     s->catchup = NULL;
@@ -78,7 +85,7 @@ static void rejoin(struct session *s)
 
 void catchup_begin(struct session *s, struct catchup *cu)
 {
-    free(s->catchup);
+    catchup_free(s->catchup);
     s->catchup = cu;
     cohort_set_state(s->cohort, s->member_index, MEMBER_LAGGING);
     if (!cu->is_slow && !is_any_behind(s, cu))
@@ -108,7 +115,7 @@ void catchup_begin_slow(struct cohort *c, uint32_t index, uint64_t waiting)
 {
     struct cohort_member *m = &c->members[index];
     struct session *s = m->conn->upper;
-    struct catchup *cu = catchup_new(c->sub_count);
+    struct catchup *cu = catchup_new(c->sub_count, NULL);
     cu->is_slow = true;
     cu->peak_bytes = waiting;
     for (uint32_t i = 0; i < c->sub_count; i++)
@@ -130,11 +137,9 @@ static void queue_all_mode(struct session *s, uint64_t from, uint64_t to)
         /* A snapshot that is still to come will cover it. */
         if (c->subs[p->sub_index].mode != MODE_ALL || at->wants_snap || at->seen >= p->item->count)
             continue;
-        enum publication_form form = at->wants_epoch ? FORM_JSON_EPOCH : p->form;
-        at->seen = p->item->count;
-        at->has_base = true;
-        at->wants_epoch = at->wants_epoch && p->item->p->seq == 0;
-        session_queue_item(s, p->item, form, p->missed);
+        enum publication_form form = p->form;
+        uint64_t missed = standing_take(at, p->item, &form);
+        session_queue_item(s, p->item, form, missed);
     }
     uint64_t waiting = conn_waiting_bytes(s->conn);
     const struct config *config = c->hub->worker->config;
@@ -165,16 +170,7 @@ struct round {
 static void add_item(struct session *s, struct round *r, struct standing *at, struct item *item,
                      enum publication_form form)
 {
-    /* A snapshot may repeat what was seen, and a position reckoned back may lie before the count
-     * began: the difference is signed. */
-    int64_t between = (int64_t)(item->count - at->seen - 1);
-    uint64_t missed = at->has_base && between > 0 ? (uint64_t)between : 0;
-    bool is_numbered = item->p->seq != 0;
-    if (form == FORM_JSON && is_numbered && at->wants_epoch)
-        form = FORM_JSON_EPOCH;
-    *at = (struct standing){.seen = item->count,
-                            .has_base = true,
-                            .wants_epoch = at->wants_epoch && !is_numbered};
+    uint64_t missed = standing_take(at, item, &form);
     metrics_add(&s->conn->worker->metrics, METRIC_CONFLATED, missed);
     if (s->format.raw) {
         session_queue_item(s, item, FORM_RAW, 0);
@@ -205,8 +201,6 @@ static void serve_one(struct session *s, struct round *r, uint32_t index)
         at->wants_snap = false;
         if (has_value(channel))
             add_item(s, r, at, channel->last, FORM_JSON_SNAP);
-        else if (at->seen > channel->count)
-            at->seen = channel->count; /* a position reckoned back from a value that has ended */
     }
     if (c->subs[index].mode == MODE_ALL || cohort_position(c, index) <= at->seen)
         return;

@@ -88,26 +88,17 @@ struct frame *hub_pack(struct hub *h, struct frame *plain, struct cohort_format 
 
 /* --- notes ------------------------------------------------------------------------------------ */
 
-void hub_add_note(struct hub_channel *c, const struct channel_note *note)
+void hub_add_note(struct hub_channel *c, struct session *s, const struct standing *at)
 {
     if (c->note_count == c->note_cap) {
         c->note_cap = c->note_cap != 0 ? c->note_cap * 2 : 2;
         c->notes = mem_realloc(c->notes, c->note_cap * sizeof *c->notes);
     }
-    c->notes[c->note_count++] = *note;
-    note->session->note_count++;
+    c->notes[c->note_count++] = (struct channel_note){.session = s, .at = *at};
+    s->note_count++;
 }
 
-const struct channel_note *hub_find_note(const struct hub_channel *c, const struct session *s)
-{
-    for (uint32_t i = 0; s->note_count > 0 && i < c->note_count; i++) {
-        if (c->notes[i].session == s)
-            return &c->notes[i];
-    }
-    return NULL;
-}
-
-static void drop_note(struct hub_channel *c, uint32_t index)
+static void remove_note(struct hub_channel *c, uint32_t index)
 {
     c->notes[index].session->note_count--;
     c->notes[index] = c->notes[--c->note_count];
@@ -118,32 +109,38 @@ static void drop_note(struct hub_channel *c, uint32_t index)
     c->note_cap = 0;
 }
 
-void hub_drop_note(struct hub_channel *c, struct session *s)
+bool hub_take_note(struct hub_channel *c, struct session *s, struct standing *at)
 {
-    for (uint32_t i = 0; i < c->note_count; i++) {
+    for (uint32_t i = 0; s->note_count > 0 && i < c->note_count; i++) {
         if (c->notes[i].session != s)
             continue;
-        drop_note(c, i);
-        return;
+        *at = c->notes[i].at;
+        remove_note(c, i);
+        return true;
     }
+    return false;
+}
+
+void hub_drop_note(struct hub_channel *c, struct session *s)
+{
+    struct standing at;
+    if (hub_take_note(c, s, &at))
+        standing_fini(&at);
 }
 
 /* Gives a noted session the item by itself, or spares it one that it has. True when the note has
  * done its work. */
-static bool serve_note(struct hub_channel *c, const struct channel_note *note,
-                       struct item *item)
+static bool serve_note(struct hub_channel *c, struct channel_note *note, struct item *item)
 {
     struct session *s = note->session;
     cohort_settle(s->cohort, s->member_index);
-    if (item->count <= note->seen)
+    if (item->count <= note->at.seen)
         return false;
-    bool is_numbered = item->p->seq != 0;
-    enum publication_form form = hub_form(c, item, note->seen);
-    if (note->wants_epoch && is_numbered && form == FORM_JSON)
-        form = FORM_JSON_EPOCH;
-    session_queue_item(s, item, form, note->has_base ? item->count - note->seen - 1 : 0);
+    enum publication_form form = hub_form(c, item, note->at.seen);
+    uint64_t missed = standing_take(&note->at, item, &form);
+    session_queue_item(s, item, form, missed);
     /* A plain message says nothing about the sequence: the first number is still to come. */
-    return is_numbered || !note->wants_epoch;
+    return standing_is_plain(&note->at);
 }
 
 static void step_over(const struct session *s)
@@ -178,10 +175,7 @@ static struct served serve_notes(struct hub_channel *c, const struct cohort *onl
             continue;
         served.list[served.count++] = c->notes[i - 1].session;
         if (serve_note(c, &c->notes[i - 1], item))
-            drop_note(c, i - 1);
-        else
-            c->notes[i - 1].seen = c->notes[i - 1].seen > item->count ? c->notes[i - 1].seen
-                                                                      : item->count;
+            remove_note(c, i - 1);
     }
     return served;
 }

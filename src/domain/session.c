@@ -140,7 +140,7 @@ void session_leave_cohort(struct session *s)
         return;
     cohort_leave(c, s->member_index);
     s->cohort = NULL;
-    free(s->catchup);
+    catchup_free(s->catchup);
     s->catchup = NULL;
     if (c->member_count > 0)
         return;

@@ -89,9 +89,8 @@ static void do_snapshot(struct session *s, const struct command *command)
     struct buf rejected = {0};
     uint64_t accepted = 0;
     session_settle(s);
-    struct catchup *cu = s->cohort != NULL ? catchup_new(s->cohort->sub_count) : NULL;
-    if (s->catchup != NULL)
-        *cu = *s->catchup;
+    struct catchup *cu =
+        s->cohort != NULL ? catchup_new(s->cohort->sub_count, s->catchup) : NULL;
     for (uint32_t i = 0; cu != NULL && i < s->cohort->sub_count; i++)
         cu->at[i] = catchup_standing(s, i);
     for (size_t i = 0; i < command->channel_count; i++) {

@@ -93,27 +93,17 @@ static bool has_number(const struct recovery *v)
     return false;
 }
 
-static bool is_epoch_of(const struct recovery *v)
-{
-    return slice_equal(slice_of(v->channel->epoch, v->channel->epoch_len),
-                       slice_of(v->since_epoch, v->since_epoch_len));
-}
-
 /* The client came back with a position. */
 static void stand_after_recovery(struct standing *at, const struct recovery *v)
 {
-    const struct hub_channel *c = v->channel;
     if (v->state == RECOVERY_DONE) {
-        *at = (struct standing){
-            .seen = c->count, .has_base = true, .wants_epoch = !has_number(v)};
+        at->has_base = true;
+        at->wants_epoch = !has_number(v);
         return;
     }
     at->wants_snap = true;
-    at->wants_epoch = c->epoch_len > 0;
-    if (is_epoch_of(v) && c->last != NULL && c->last->p->seq > v->since_seq) {
-        at->seen = c->last->count - (c->last->p->seq - v->since_seq);
-        at->has_base = true;
-    }
+    at->since = mem_dup(&v->since, sizeof v->since);
+    at->wants_epoch = v->channel->epoch_len > 0;
 }
 
 static void stand_as_wished(struct session *s, struct standing *at, const struct cohort_sub *sub,
@@ -141,12 +131,9 @@ static void stand_as_wished(struct session *s, struct standing *at, const struct
 static struct catchup *stand(struct session *s, const struct subs *next,
                              const struct sub_request *wishes)
 {
-    struct catchup *cu = catchup_new(next->count);
+    struct catchup *cu = catchup_new(next->count, s->catchup);
     uint32_t old_count = s->cohort != NULL ? s->cohort->sub_count : 0;
     uint32_t i = 0;
-    if (s->catchup != NULL)
-        *cu = *s->catchup;
-    cu->next = 0;
     for (uint32_t j = 0; j < next->count; j++) {
         const struct cohort_sub *sub = &next->list[j];
         while (i < old_count && s->cohort->subs[i].channel->id < sub->channel->id)
@@ -338,7 +325,8 @@ static void ask_recovery(struct sub_request *r, struct recovery *v)
 {
     struct hub *h = hub_for(r->session);
     const struct hub_channel *c = v->channel;
-    if (is_epoch_of(v) && c->last != NULL && c->last->p->seq == v->since_seq &&
+    bool is_same = slice_equal(slice_of(c->epoch, c->epoch_len), position_epoch(&v->since));
+    if (is_same && c->last != NULL && c->last->p->seq == v->since.seq &&
         (c->live || !h->feed_ok)) {
         finish_recovery(r, v); /* nothing was missed */
         return;
@@ -350,7 +338,7 @@ static void ask_recovery(struct sub_request *r, struct recovery *v)
     r->waiting++;
     uint64_t token = r->number << TOKEN_INDEX_BITS | (uint64_t)(v - r->recoveries);
     h->upstream.recover(h->upstream.arg, h->worker->index, hub_channel_name(c),
-                        slice_of(v->since_epoch, v->since_epoch_len), v->since_seq, token);
+                        position_epoch(&v->since), v->since.seq, token);
 }
 
 static void ask_recoveries(struct sub_request *r, const struct command *command)
@@ -370,9 +358,9 @@ static void ask_recoveries(struct sub_request *r, const struct command *command)
             continue;
         struct recovery *v = &r->recoveries[r->recovery_count++];
         v->channel = c;
-        v->since_seq = since->seq;
-        v->since_epoch_len = (uint8_t)since->epoch.len;
-        memcpy(v->since_epoch, since->epoch.ptr, since->epoch.len);
+        v->since.seq = since->seq;
+        v->since.epoch_len = (uint8_t)since->epoch.len;
+        memcpy(v->since.epoch, since->epoch.ptr, since->epoch.len);
         ask_recovery(r, v);
     }
 }

@@ -1,0 +1,35 @@
+/*
+ * standing.c - what the next item of a subscription must say.
+ */
+#include "domain/standing.h"
+
+void standing_fini(struct standing *at)
+{
+    free(at->since);
+    at->since = NULL;
+}
+
+/* How many lie between the position that a client came back with and this publication. */
+static uint64_t missed_since(const struct position *since, const struct publication *p)
+{
+    bool is_same = slice_equal(position_epoch(since), publication_epoch(p));
+    return is_same && p->seq > since->seq ? p->seq - since->seq - 1 : 0;
+}
+
+uint64_t standing_take(struct standing *at, const struct item *item, enum publication_form *form)
+{
+    bool is_numbered = item->p->seq != 0;
+    uint64_t missed = 0;
+    if (at->since != NULL && is_numbered) {
+        missed = missed_since(at->since, item->p);
+        standing_fini(at);
+    } else if (at->has_base && item->count > at->seen) {
+        missed = item->count - at->seen - 1; /* a snapshot may repeat what was seen */
+    }
+    if (at->wants_epoch && is_numbered && *form != FORM_JSON_SNAP && *form != FORM_RAW)
+        *form = FORM_JSON_EPOCH;
+    at->seen = item->count;
+    at->has_base = true;
+    at->wants_epoch = at->wants_epoch && !is_numbered;
+    return missed;
+}
