@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "base/slice.h"
 #include "protocol/redis_url.h"
+#include "protocol/stamp.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -64,6 +65,17 @@ void redis_answer_fini(struct redis_answer *answer);
 /* PUBLISH now. *receivers: how many subscribers heard it. */
 bool redis_client_publish(struct redis_client *c, struct slice channel, struct slice payload,
                           long long *receivers);
+
+/* What the publishing script says of a publication. */
+struct redis_client_stamp {
+    long long seq;
+    char epoch[STAMP_EPOCH_MAX + 1];
+};
+
+/* Runs the publishing script now; its text is sent when Redis does not know it. key is
+ * `{<prefix><channel>}`; an empty payload clears. */
+bool redis_client_publish_stamped(struct redis_client *c, struct slice key, struct slice payload,
+                                  int64_t history, int64_t ttl_s, struct redis_client_stamp *out);
 
 /* Queues a PUBLISH without sending it; both are copied. */
 void redis_client_queue_publish(struct redis_client *c, struct slice channel, struct slice payload);

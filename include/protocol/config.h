@@ -131,6 +131,9 @@ void config_unref(struct config *c);
 /* The namespace of that name, or NULL. Borrows from c. */
 const struct config_namespace *config_namespace(const struct config *c, struct slice name);
 
+/* Are publications in the namespace stamped: does it keep a value or a history? */
+bool config_namespace_is_stamped(const struct config_namespace *ns);
+
 /* Writes the reference configuration file: every option, commented, at its default. */
 void config_print_reference(struct buf *out);
 

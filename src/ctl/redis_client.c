@@ -7,6 +7,7 @@
 #include "ctl/redis_client.h"
 
 #include "base/mem.h"
+#include "protocol/publish_script.h"
 
 #include <hiredis.h>
 #include <stdio.h>
@@ -204,6 +205,42 @@ bool redis_client_publish(struct redis_client *c, struct slice channel, struct s
     *receivers = answer.number;
     redis_answer_fini(&answer);
     return true;
+}
+
+static bool take_stamp(struct redis_client *c, const redisReply *reply,
+                       struct redis_client_stamp *out)
+{
+    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2 ||
+        reply->element[0]->type != REDIS_REPLY_INTEGER || !has_text(reply->element[1]) ||
+        reply->element[1]->len > STAMP_EPOCH_MAX) {
+        set_error(c, reply->type == REDIS_REPLY_ERROR ? reply->str : "an unexpected reply");
+        return false;
+    }
+    out->seq = reply->element[0]->integer;
+    memcpy(out->epoch, reply->element[1]->str, reply->element[1]->len);
+    out->epoch[reply->element[1]->len] = '\0';
+    return true;
+}
+
+bool redis_client_publish_stamped(struct redis_client *c, struct slice key, struct slice payload,
+                                  int64_t history, int64_t ttl_s, struct redis_client_stamp *out)
+{
+    struct publish_script_call call;
+    publish_script_call_init(&call, key, payload, history, ttl_s);
+    redisReply *reply = run(c, call.args, PUBLISH_SCRIPT_ARGS);
+    if (reply != NULL && reply->type == REDIS_REPLY_ERROR &&
+        publish_script_is_unknown(slice_of(reply->str, reply->len))) {
+        freeReplyObject(reply);
+        publish_script_call_use_text(&call);
+        reply = run(c, call.args, PUBLISH_SCRIPT_ARGS);
+    }
+    if (reply == NULL) {
+        set_context_error(c);
+        return false;
+    }
+    bool taken = take_stamp(c, reply, out);
+    freeReplyObject(reply);
+    return taken;
 }
 
 void redis_client_queue_publish(struct redis_client *c, struct slice channel, struct slice payload)

@@ -204,7 +204,7 @@ void store_publish_plain(struct store *s, struct slice channel, struct slice pay
 
 bool store_keeps(const struct config_namespace *ns)
 {
-    return ns->snapshot || ns->history > 0;
+    return config_namespace_is_stamped(ns);
 }
 
 void store_set_link(struct store *s, struct redis_link *link)

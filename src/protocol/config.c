@@ -647,3 +647,8 @@ const struct config_namespace *config_namespace(const struct config *c, struct s
     }
     return NULL;
 }
+
+bool config_namespace_is_stamped(const struct config_namespace *ns)
+{
+    return ns->snapshot || ns->history > 0;
+}
