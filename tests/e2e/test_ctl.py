@@ -57,18 +57,18 @@ def run(ctl, redis, *args, check=False, **options):
 def test_pub_says_how_many_nodes_heard(redis, ctl, hear):
     listeners = [hear("tc:quote:A"), hear("tc:quote:A")]
     payload = '{"price":"190.010", "é": 1.50}'
-    done = run(ctl, redis, "pub", "quote:A", payload)
+    done = run(ctl, redis, "pub", "--plain", "quote:A", payload)
     assert (done.returncode, done.stdout, done.stderr) == (0, "receivers=2\n", "")
     for listener in listeners:
         assert listener.read(1) == [(b"tc:quote:A", payload.encode())]
-    assert run(ctl, redis, "pub", "quote:B", "1").stdout == "receivers=0\n"
+    assert run(ctl, redis, "pub", "trade:B", "1").stdout == "receivers=0\n"
 
 
 def test_pub_over_a_unix_socket_with_another_prefix(redis, ctl, hear):
-    listener = hear("x:y:quote:A")
-    done = ctl("pub", "--redis", f"unix://{redis.path}", "--prefix=x:y:", "quote:A", "-5")
+    listener = hear("x:y:trade:A")
+    done = ctl("pub", "--redis", f"unix://{redis.path}", "--prefix=x:y:", "trade:A", "-5")
     assert done.stdout == "receivers=1\n"
-    assert listener.read(1) == [(b"x:y:quote:A", b"-5")]
+    assert listener.read(1) == [(b"x:y:trade:A", b"-5")]
 
 
 def test_pub_signs_in(world, ctl):
@@ -122,7 +122,15 @@ MISUSE = [
     (["pub", "--text=1", "a:b", "1"], "takes no value"),
     (["pub", "a:b", "1", "--prefix"], "needs a value"),
     (["pub", "a:b", "1", "--prefix", "a b"], "--prefix"),
-    (["pub", "a:b", "1", "--ops", "http://127.0.0.1:9180"], "--ops is not built yet"),
+    (["pub", "a:b", "1", "--ops", "127.0.0.1:9180"], "http://host:port is expected"),
+    (["pub", "a:b", "1", "--ops", "http://h:1", "--plain"], "leaves --plain"),
+    (["pub", "a:b", "1", "--ops", "http://h:1", "--config", "f"], "leaves --plain"),
+    (["pub", "a:b", "1", "--plain", "--stamped"], "exclude each other"),
+    (["pub", "a:b"], "too few arguments"),
+    (["pub", "quote:b", "1", "--clear"], "--clear takes no payload"),
+    (["pub", "trade:b", "--clear"], "nothing is kept"),
+    (["pub", "quote:b", "--text", ""], "not empty"),
+    (["pub", "quote:b", "1", "--config", "/nope"], "/nope"),
     (["admin", "{}", "--ops", "http://127.0.0.1:9180"], "--ops is not built yet"),
     (["pub", "a:b", "1", "--redis", "http://h"], "--redis"),
     (["pub", "a:b", "1", "--redis", "redis://h:0"], "--redis"),

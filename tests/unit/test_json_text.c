@@ -284,6 +284,24 @@ static void test_members_of_other_values(void)
     CU_ASSERT_FALSE(json_members_next(&m, &key, &value));
 }
 
+static void test_elements_are_cut_as_written(void)
+{
+    static const char *const want[] = {"1.50", "{\"a\" : [2]}", "\"],\"", "[[], 3]", "null"};
+    struct json_elements e;
+    struct slice value;
+    CU_ASSERT_FATAL(json_elements_init(
+        &e, slice_str(" [1.50,{\"a\" : [2]} , \"],\"\t,[[], 3],\nnull ] ")));
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        CU_ASSERT_FATAL(json_elements_next(&e, &value));
+        CU_ASSERT(slice_is(value, want[i]));
+    }
+    CU_ASSERT_FALSE(json_elements_next(&e, &value));
+    CU_ASSERT_FALSE(json_elements_init(&e, slice_str("{}")));
+    CU_ASSERT_FALSE(json_elements_init(&e, slice_str("\"[\"")));
+    CU_ASSERT(json_elements_init(&e, slice_str("[ ]")));
+    CU_ASSERT_FALSE(json_elements_next(&e, &value));
+}
+
 static void test_strings_are_escaped(void)
 {
     struct buf out = {0};
@@ -318,6 +336,7 @@ static const struct unit_test tests[] = {
     {"siblings do not count as depth", test_siblings_do_not_count_as_depth},
     {"members are cut as written", test_members_are_cut_as_written},
     {"members of other values", test_members_of_other_values},
+    {"elements are cut as written", test_elements_are_cut_as_written},
     {"strings are escaped", test_strings_are_escaped},
     {"every byte makes a valid string", test_every_byte_makes_a_valid_string},
     {NULL, NULL},
