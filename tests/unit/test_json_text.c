@@ -289,8 +289,8 @@ static void test_elements_are_cut_as_written(void)
     static const char *const want[] = {"1.50", "{\"a\" : [2]}", "\"],\"", "[[], 3]", "null"};
     struct json_elements e;
     struct slice value;
-    CU_ASSERT_FATAL(json_elements_init(
-        &e, slice_str(" [1.50,{\"a\" : [2]} , \"],\"\t,[[], 3],\nnull ] ")));
+    CU_ASSERT_FATAL(
+        json_elements_init(&e, slice_str(" [1.50,{\"a\" : [2]} , \"],\"\t,[[], 3],\nnull ] ")));
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
         CU_ASSERT_FATAL(json_elements_next(&e, &value));
         CU_ASSERT(slice_is(value, want[i]));
