@@ -1,7 +1,8 @@
 # tickcast: both programs, their tests and their installation. `make help` lists the targets.
 #
 # Variables a caller may set: BUILD (output folder), CC, CFLAGS, LDFLAGS, PREFIX, DESTDIR,
-# SANITIZE (what to hand to -fsanitize=), FUZZ_SECONDS (per fuzzer), PYTHON.
+# SANITIZE (what to hand to -fsanitize=), FUZZ_SECONDS (per fuzzer), SOAK_SECONDS and SEED of the
+# soak (a run is tried again with the seed that it printed), PYTHON.
 
 VERSION  := 0.1.0
 BUILD    ?= build
@@ -12,6 +13,8 @@ PYTHON   ?= /usr/bin/python3
 CFLAGS   ?= -O2 -g
 SANITIZE ?=
 FUZZ_SECONDS ?= 60
+SOAK_SECONDS ?= 600
+SEED     ?=
 
 PKGS     := libevent_core libevent_extra libevent_pthreads hiredis libcjson zlib libcrypto
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings -Wvla \
@@ -42,7 +45,7 @@ FUZZERS  := $(sort $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c)))
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 LIB := $(BUILD)/libtickcast.a
 
-.PHONY: FORCE all check unit e2e asan tsan lint fuzz bench install clean help
+.PHONY: FORCE all check unit e2e asan tsan lint fuzz soak bench install clean help
 all: $(BUILD)/tickcast $(BUILD)/tickcastctl
 
 $(BUILD)/tickcast: $(call obj,$(APP_SRC)) $(LIB)
@@ -110,6 +113,11 @@ $(BUILD)/fuzz/fuzz_redis_stream: src/runtime/redis_link_parse.c src/runtime/redi
 
 fuzz: $(addprefix $(BUILD)/fuzz/,$(FUZZERS))
 	BUILD=$(BUILD) scripts/fuzz $(FUZZ_SECONDS) $(FUZZERS)
+
+# Hundreds of clients under noise, each history judged; the seed is printed first.
+soak: all
+	BUILD=$(abspath $(BUILD)) $(PYTHON) tests/soak/run.py --seconds $(SOAK_SECONDS) \
+	    $(if $(SEED),--seed $(SEED)) $(SOAK_ARGS)
 
 lint:
 	scripts/lint

@@ -19,12 +19,15 @@ suspect.
 
 import collections
 import json
+import re
 import time
 
 import values
 from truth import CLEARED
 
 KEPT = 30  # messages shown with a fault
+SHOWN = 4000  # characters of each
+PADDING = re.compile("x{8,}")
 EXCUSE_S = 1.0  # state messages overtake items, so a suspect state excuses a little before it
 
 
@@ -399,4 +402,4 @@ class Ledger:
                                               if k != "state"))
             lines += ["  " + line for line in self.truths[fault.channel].around(epoch, seq, n)]
         lines.append(f"  its last {len(self.recent)} messages:")
-        return lines + [f"    {text[:600]}" for text in self.recent]
+        return lines + ["    " + PADDING.sub("x", text)[:SHOWN] for text in self.recent]
