@@ -25,6 +25,11 @@ import time
 import values
 from truth import CLEARED
 
+WITHOUT = {  # what a program may be forgiven, by name
+    "stored": "values, logs and positions are not read from Redis",
+    "ahead": "a node that lags gives a client who is ahead of it an older snapshot",
+    "doubt": "a fresh subscriber is not told that a plain value may be old",
+}
 KEPT = 30  # messages shown with a fault
 SHOWN = 4000  # characters of each
 PADDING = re.compile("x{8,}")
@@ -45,7 +50,7 @@ class Rules:
     def __init__(self, calm=False, rewinds=False, without=(), stretch=1):
         self.calm = calm  # no adversary: nothing may be lost in `all`
         self.rewinds = rewinds  # Redis may go back, so epochs change
-        self.without = frozenset(without)  # parts of the program that are left out: stored
+        self.without = frozenset(without)  # what is forgiven, see WITHOUT
         self.stretch = stretch  # of all limits of time, for sanitizers
 
 
@@ -72,6 +77,7 @@ class Subscription:
         self.is_recovered = False
         self.was_suspect = False  # when it subscribed
         self.skips = False  # the next item may tell of conflation, in `all` too
+        self.is_doubtful = False  # the last item was a snapshot of a plain channel
         self.at = None  # when the last item came
         self.rated_from = None
         self.rated = 0
@@ -162,8 +168,14 @@ class Ledger:
         items = json.loads(text)["items"]
         if not items:
             raise Fault("an empty push")
+        fault = None
         for item in items:
-            self.item(item, text)
+            try:
+                self.item(item, text)
+            except Fault as found:
+                fault = fault or found
+        if fault:
+            raise fault
 
     def raw_subscribed(self, channels):
         for channel in channels:
@@ -288,9 +300,10 @@ class Ledger:
         self.stats["snapshots"] += 1
         gap = seq - sub.seq - 1
         if seq < sub.seq:
-            if not (sub.is_first and sub.was_suspect):
+            is_forgiven = sub.was_suspect or "ahead" in self.rules.without
+            if not (sub.is_first and not sub.is_recovered and is_forgiven):
                 raise Fault(f"a snapshot behind seq {sub.seq}", *where)
-            self.stats["old snapshots while suspect"] += 1
+            self.stats["old snapshots"] += 1
             return
         if missed and missed != gap:
             raise Fault(f"missed {missed} before a snapshot, but it was {gap}", *where)
@@ -305,8 +318,9 @@ class Ledger:
         if gap < 0:
             raise Fault(f"{'repeated' if gap == -1 else 'backwards'}: after seq {sub.seq}", *where)
         if missed != gap:
-            is_unbuilt = sub.is_first and not sub.is_recovered and "stored" in self.rules.without
-            if not is_unbuilt:
+            # Who comes while the feed is suspect, and is not recovered, was told so in the ack.
+            is_told = sub.was_suspect or "stored" in self.rules.without
+            if not (is_told and sub.is_first and not sub.is_recovered and not missed):
                 raise Fault(f"missed says {missed} but it was {gap}, after seq {sub.seq}", *where)
         if gap > 0 and sub.mode == "all" and not (sub.is_first and not sub.is_recovered):
             self._lost(sub, gap, where)
@@ -331,7 +345,10 @@ class Ledger:
                 raise Fault(f"seq {seq} after {sub.seq}", *where)
             if not sub.is_first and missed != seq - sub.seq - 1:
                 raise Fault(f"missed says {missed}, after seq {sub.seq}", *where)
+        is_doubtful, sub.is_doubtful = sub.is_doubtful, sub.is_first and item.get("snap", False)
         if sub.n is None or (sub.is_first and not sub.is_recovered):
+            return
+        if is_doubtful and "doubt" in self.rules.without:
             return
         lost = n - sub.n - 1 - missed
         if lost < 0 and not item.get("snap"):

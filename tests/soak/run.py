@@ -51,8 +51,9 @@ def parse(args):
     parser.add_argument("--mean", type=float, default=3, help="seconds between two acts of noise")
     parser.add_argument("--script", default=world.ROOT / "scripts" / "publish.lua",
                         help="what publishes stamped values")
-    parser.add_argument("--without", nargs="*", default=[], choices=["stored"],
-                        help="parts that this build does not have")
+    parser.add_argument("--without", nargs="*", default=[], choices=judge.WITHOUT,
+                        help="what to forgive: " + "; ".join(
+                            f"{name}: {text}" for name, text in judge.WITHOUT.items()))
     parser.add_argument("--keep", action="store_true", help="keep the logs of the nodes")
     return parser.parse_args(args)
 

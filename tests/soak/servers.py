@@ -27,6 +27,12 @@ class DurableRedis(world.RedisServer):
         world.eventually(self._answers, what="redis-server to answer", timeout=20)
         return self
 
+    def _answers(self):
+        try:
+            return super()._answers()
+        except world.RedisError:  # it is loading its data
+            return False
+
     def copy(self):
         """An older copy of itself, to be put back later. What is on disk is whole at any time, but
         for the end of the last command, which Redis cuts off when it loads."""
