@@ -64,6 +64,8 @@ class Subscription:
         self.delta = False
         self.max_rate = 0
         self.snapshot = True
+        self.rated_from = 0  # when the rate was granted
+        self.rated = 0  # items since
         self.forget()
 
     def forget(self):
@@ -79,15 +81,13 @@ class Subscription:
         self.skips = False  # the next item may tell of conflation, in `all` too
         self.is_doubtful = False  # the last item was a snapshot of a plain channel
         self.at = None  # when the last item came
-        self.rated_from = None
-        self.rated = 0
 
     def position(self):
         return {"epoch": self.epoch, "seq": self.seq} if self.epoch is not None else None
 
 
 class Ledger:
-    def __init__(self, truths, rules, stats=None, clock=time.monotonic):
+    def __init__(self, truths, rules, stats=None, clock=time.time):
         self.truths = truths  # {channel: Truth}
         self.rules = rules
         self.stats = stats if stats is not None else collections.Counter()
@@ -135,7 +135,7 @@ class Ledger:
         sub.mode = mode
         if max_rate is not None or mode != "latest":
             sub.max_rate = max_rate if mode == "latest" else 0
-            sub.rated_from = None
+            sub.rated_from, sub.rated = self.clock(), 0
         if sub.is_on:
             return
         if not back:
@@ -229,7 +229,8 @@ class Ledger:
         finally:
             sub.is_first = sub.skips = False
             sub.epoch, sub.seq, sub.n = epoch, seq, n
-            sub.at = self.clock()
+            # What a rate holds back comes late; what was lost meanwhile was lost behind it.
+            sub.at = min(self.clock(), item.get("ts", 1e15) / 1000)
 
     def _check_unnumbered(self, sub, item):
         if not item.get("cleared") and not item.get("plain"):
@@ -370,12 +371,10 @@ class Ledger:
 
     def _check_rate(self, sub, item):
         """Late arrival only ever makes the count lower than what was sent, so this needs no slack
-        for the network; some for snapshots and for what a slow client catches up with."""
+        for the network; some for what a slow client catches up with."""
         if not sub.max_rate or sub.mode != "latest" or item.get("snap") or sub.is_back:
             return
         now = self.clock()
-        if sub.rated_from is None:
-            sub.rated_from, sub.rated = now, 0
         sub.rated += 1
         if sub.rated > 1.5 * sub.max_rate * (now - sub.rated_from) + 5:
             raise Fault(f"{sub.rated} items in {now - sub.rated_from:.2f} s at max_rate "
