@@ -59,10 +59,14 @@ struct answer_list {
     bool is_complete;
 };
 
-static void add(struct answer_list *a, struct publication *p, uint64_t since)
+/* Adds what is to come next. The log may be ahead of the subscriber link: what the channel has not
+ * had yet will come to the followers by itself. */
+static void add(struct answer_list *a, const struct bus_channel *c, struct publication *p)
 {
-    if (p->seq != 0 && (p->seq <= since || p->seq < a->next_seq))
-        return; /* known already */
+    if (!slice_equal(publication_epoch(p), bus_channel_epoch(c)))
+        a->is_complete = false; /* the numbering began anew meanwhile */
+    if (p->seq != 0 && (p->seq < a->next_seq || p->seq > c->seq))
+        return;
     if (p->seq != 0 && p->seq != a->next_seq)
         a->is_complete = false;
     a->list[a->count++] = publication_ref(p);
@@ -76,9 +80,9 @@ static void answer_from_log(struct bus_recovery *q, const struct bus_channel *c,
     struct answer_list a = {.next_seq = q->seq + 1, .is_complete = true};
     a.list = mem_alloc((r->count + c->recent_count + 1) * sizeof *a.list);
     for (uint32_t i = 0; i < r->count; i++)
-        add(&a, r->list[i], q->seq);
+        add(&a, c, r->list[i]);
     for (uint32_t i = 0; i < c->recent_count; i++)
-        add(&a, c->recent[i], q->seq);
+        add(&a, c, c->recent[i]);
     if (a.is_complete && a.next_seq == c->seq + 1) {
         answer(q, a.list, a.count, true);
         return;
@@ -211,8 +215,9 @@ void bus_on_recovery_read(struct bus_read *r, const struct stored_reading *readi
                    slice_equal(reading->epoch, bus_channel_epoch(c));
     for (uint32_t i = 0; is_same && i < reading->entry_count && !r->has_overflowed; i++)
         keep_entry(r, &reading->entries[i]);
-    if (is_same && !r->has_overflowed && reading->entry_count == STORED_PAGE) {
-        r->log_from = reading->entries[STORED_PAGE - 1].seq + 1;
+    uint64_t last = reading->entry_count > 0 ? reading->entries[reading->entry_count - 1].seq : 0;
+    if (is_same && !r->has_overflowed && reading->entry_count == STORED_PAGE && last < c->seq) {
+        r->log_from = last + 1;
         bus_read_start(r);
         return;
     }
