@@ -225,7 +225,7 @@ static bool take_stamp(struct redis_client *c, const redisReply *reply,
 bool redis_client_publish_stamped(struct redis_client *c, struct slice key, struct slice payload,
                                   int64_t history, int64_t ttl_s, struct redis_client_stamp *out)
 {
-    struct publish_script_call call;
+    struct publish_script_call call = {0};
     publish_script_call_init(&call, key, payload, history, ttl_s);
     redisReply *reply = run(c, call.args, PUBLISH_SCRIPT_ARGS);
     if (reply != NULL && reply->type == REDIS_REPLY_ERROR &&

@@ -113,7 +113,7 @@ static void on_stamped_reply(void *arg, const struct redis_reply_view *reply)
 
 static void send_stamped(struct request *r, bool with_text)
 {
-    struct publish_script_call call;
+    struct publish_script_call call = {0};
     publish_script_call_init(&call, r->name, r->payload, r->history, r->ttl_s);
     if (with_text)
         publish_script_call_use_text(&call);
