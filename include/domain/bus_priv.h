@@ -65,7 +65,10 @@ void bus_go_live(struct bus *b, struct bus_channel *c);
 
 /* --- bus_stored.c -------------------------------------------------------------------------------- */
 
-/* Reads what is stored of a channel that was just confirmed; bus_go_live follows, maybe at once. */
+/* Is anything of the channel kept in Redis, by its namespace or because it was found stamped? */
+bool bus_is_stored(const struct bus_channel *c);
+
+/* Reads what is stored of a channel, and heals what is missing; bus_go_live follows, maybe at once. */
 void bus_load(struct bus *b, struct bus_channel *c);
 
 /* The numbers went back: has the epoch changed. The message is kept back meanwhile. */

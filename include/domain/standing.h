@@ -16,6 +16,7 @@
 /* The last publication that a client said it has. */
 struct position {
     uint64_t seq;
+    bool is_trusted; /* it cannot be checked just now: what it covers is not sent again */
     uint8_t epoch_len;
     char epoch[STAMP_EPOCH_MAX];
 };
@@ -36,6 +37,9 @@ static inline struct slice position_epoch(const struct position *p)
 /* The client is given an item: the standing moves on. Returns what is to be told as missed, and
  * turns *form into the one that it needs. */
 uint64_t standing_take(struct standing *at, const struct item *item, enum publication_form *form);
+
+/* Does a client that came back have this publication, as far as can be told? */
+bool standing_covers(const struct standing *at, const struct publication *p);
 
 /* Is there nothing special about the next item any more? */
 static inline bool standing_is_plain(const struct standing *at)

@@ -28,6 +28,7 @@ struct bus_recovery {
     unsigned worker;
     uint64_t token;
     uint64_t seq;
+    bool was_checked; /* it is ahead of us, and the store was asked */
     uint8_t epoch_len;
     uint8_t channel_len;
     char epoch[STAMP_EPOCH_MAX];
@@ -95,6 +96,14 @@ static void answer_from_log(struct bus_recovery *q, const struct bus_channel *c,
 
 /* --- questions ----------------------------------------------------------------------------------- */
 
+/* A client may be ahead of this node, whose link is slower than the one it came from. */
+static bool is_ahead(const struct bus_recovery *q, const struct bus_channel *c)
+{
+    bool can_heal = c->ns->history > 0 || c->ns->mode == MODE_LATEST;
+    return c->is_stamped && can_heal && q->seq > c->seq &&
+           slice_equal(slice_of(q->epoch, q->epoch_len), bus_channel_epoch(c));
+}
+
 /* True when it was answered without a look at the log. */
 static bool answer_at_once(struct bus_recovery *q, const struct bus_channel *c)
 {
@@ -112,14 +121,21 @@ static bool answer_at_once(struct bus_recovery *q, const struct bus_channel *c)
 void bus_serve_recoveries(struct bus *b, struct bus_channel *c)
 {
     uint64_t lowest = UINT64_MAX;
+    bool is_behind = false;
     struct list *next;
     if (!c->live || c->read != NULL)
         return;
     for (struct list *at = c->recoveries.next; at != &c->recoveries; at = next) {
         struct bus_recovery *q = list_entry(at, struct bus_recovery, link);
         next = at->next;
-        if (!answer_at_once(q, c) && q->seq < lowest)
+        if (is_ahead(q, c) && !q->was_checked)
+            q->was_checked = is_behind = true;
+        else if (!answer_at_once(q, c) && q->seq < lowest)
             lowest = q->seq;
+    }
+    if (is_behind) {
+        bus_load(b, c); /* and when that is done, the questions are looked at again */
+        return;
     }
     if (lowest == UINT64_MAX)
         return;

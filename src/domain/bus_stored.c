@@ -136,14 +136,14 @@ static void release_held(struct bus *b, struct bus_channel *c)
 
 /* --- loading and healing -------------------------------------------------------------------------- */
 
-static bool is_stored(const struct bus_channel *c)
+bool bus_is_stored(const struct bus_channel *c)
 {
     return c->ns->snapshot || c->ns->history > 0 || c->is_stamped;
 }
 
 void bus_load(struct bus *b, struct bus_channel *c)
 {
-    if (!is_stored(c)) {
+    if (!bus_is_stored(c)) {
         bus_go_live(b, c);
         return;
     }
@@ -163,16 +163,21 @@ static void hand_out_stored(struct bus *b, struct bus_channel *c, const struct s
     bus_hand_out(b, c, p);
 }
 
+/* Nothing is read or renewed any more. */
+static void go_on(struct bus *b, struct bus_channel *c)
+{
+    if (c->read == NULL && c->confirmed)
+        bus_go_live(b, c);
+}
+
 /* The read is done: what came meanwhile follows, and the channel is live. */
 static void finish_load(struct bus_read *r)
 {
     struct bus *b = r->bus;
     struct bus_channel *c = r->channel;
-    c->live_seq = 0; /* what is still on its way may be covered by what was read */
     bus_read_end(r);
     release_held(b, c);
-    if (c->read == NULL && c->confirmed)
-        bus_go_live(b, c);
+    go_on(b, c);
 }
 
 static void renew(struct bus_read *r, bool is_certain)
@@ -328,10 +333,7 @@ static void on_not_renewed(struct bus_read *r)
         metrics_add(b->setup.metrics, METRIC_DROPPED_STALE, 1);
     }
     release_held(b, c);
-    if (is_load && c->read == NULL && c->confirmed)
-        bus_go_live(b, c);
-    else
-        bus_serve_recoveries(b, c);
+    go_on(b, c);
 }
 
 static void on_renewed(struct bus_read *r, const struct stored_reading *reading)
@@ -351,7 +353,7 @@ static void on_renewed(struct bus_read *r, const struct stored_reading *reading)
         c->live_seq = first.seq - 1;
         bus_read_end(r);
         release_held(b, c);
-        bus_serve_recoveries(b, c);
+        go_on(b, c);
         return;
     }
     bus_intake_renew(c, reading->epoch, reading->value.seq);

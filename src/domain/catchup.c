@@ -135,7 +135,8 @@ static void queue_all_mode(struct session *s, uint64_t from, uint64_t to)
         const struct cohort_part *p = cohort_part(c, i);
         struct standing *at = &s->catchup->at[p->sub_index];
         /* A snapshot that is still to come will cover it. */
-        if (c->subs[p->sub_index].mode != MODE_ALL || at->wants_snap || at->seen >= p->item->count)
+        if (c->subs[p->sub_index].mode != MODE_ALL || at->wants_snap ||
+            at->seen >= p->item->count || standing_covers(at, p->item->p))
             continue;
         enum publication_form form = p->form;
         uint64_t missed = standing_take(at, p->item, &form);
@@ -199,12 +200,13 @@ static void serve_one(struct session *s, struct round *r, uint32_t index)
     struct standing *at = &s->catchup->at[index];
     if (at->wants_snap) {
         at->wants_snap = false;
-        if (has_value(channel))
+        if (has_value(channel) && !standing_covers(at, channel->last->p))
             add_item(s, r, at, channel->last, FORM_JSON_SNAP);
     }
     if (c->subs[index].mode == MODE_ALL || cohort_position(c, index) <= at->seen)
         return;
-    if (channel->last != NULL && channel->last->count > at->seen)
+    if (channel->last != NULL && channel->last->count > at->seen &&
+        !standing_covers(at, channel->last->p))
         add_item(s, r, at, channel->last, hub_form(channel, channel->last, at->seen));
     if (channel->plain != NULL && channel->plain->count > at->seen)
         add_item(s, r, at, channel->plain, FORM_JSON);

@@ -134,7 +134,7 @@ static bool serve_note(struct hub_channel *c, struct channel_note *note, struct 
 {
     struct session *s = note->session;
     cohort_settle(s->cohort, s->member_index);
-    if (item->count <= note->at.seen)
+    if (item->count <= note->at.seen || standing_covers(&note->at, item->p))
         return false;
     enum publication_form form = hub_form(c, item, note->at.seen);
     uint64_t missed = standing_take(&note->at, item, &form);

@@ -359,6 +359,7 @@ static void ask_recoveries(struct sub_request *r, const struct command *command)
         struct recovery *v = &r->recoveries[r->recovery_count++];
         v->channel = c;
         v->since.seq = since->seq;
+        v->since.is_trusted = !h->feed_ok;
         v->since.epoch_len = (uint8_t)since->epoch.len;
         memcpy(v->since.epoch, since->epoch.ptr, since->epoch.len);
         ask_recovery(r, v);

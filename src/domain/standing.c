@@ -16,6 +16,13 @@ static uint64_t missed_since(const struct position *since, const struct publicat
     return is_same && p->seq > since->seq ? p->seq - since->seq - 1 : 0;
 }
 
+bool standing_covers(const struct standing *at, const struct publication *p)
+{
+    return at->since != NULL && at->since->is_trusted && p->seq != 0 &&
+           p->seq <= at->since->seq &&
+           slice_equal(position_epoch(at->since), publication_epoch(p));
+}
+
 uint64_t standing_take(struct standing *at, const struct item *item, enum publication_form *form)
 {
     bool is_numbered = item->p->seq != 0;
