@@ -28,7 +28,7 @@ from truth import CLEARED
 WITHOUT = {  # what a program may be forgiven, by name
     "stored": "values, logs and positions are not read from Redis",
     "ahead": "a node that lags gives a client who is ahead of it an older snapshot",
-    "doubt": "a fresh subscriber is not told that a plain value may be old",
+    "doubt": "who subscribes to a plain channel is not told that its value may be old",
 }
 KEPT = 30  # messages shown with a fault
 SHOWN = 4000  # characters of each
@@ -292,20 +292,25 @@ class Ledger:
             self.stats["new epochs"] += 1
             if not self.rules.rewinds:
                 raise Fault(f"the epoch changed from {sub.epoch}", *where)
+        elif self._is_new_start(sub, item):
+            self.stats["started anew while suspect"] += 1
         elif item.get("snap"):
             self._check_snapshot(sub, seq, missed, where)
         else:
             self._check_next(sub, seq, missed, where)
 
+    def _is_new_start(self, sub, item):
+        """Who comes back while the feed is suspect, and is not recovered, was told so in the ack:
+        the position counts for nothing, whatever the node knows is a beginning."""
+        if not sub.is_first or sub.is_recovered or item.get("missed"):
+            return False
+        return sub.was_suspect or ("ahead" in self.rules.without and item["seq"] <= sub.seq)
+
     def _check_snapshot(self, sub, seq, missed, where):
         self.stats["snapshots"] += 1
         gap = seq - sub.seq - 1
         if seq < sub.seq:
-            is_forgiven = sub.was_suspect or "ahead" in self.rules.without
-            if not (sub.is_first and not sub.is_recovered and is_forgiven):
-                raise Fault(f"a snapshot behind seq {sub.seq}", *where)
-            self.stats["old snapshots"] += 1
-            return
+            raise Fault(f"a snapshot behind seq {sub.seq}", *where)
         if missed and missed != gap:
             raise Fault(f"missed {missed} before a snapshot, but it was {gap}", *where)
         is_restart = sub.is_first and not sub.is_recovered
@@ -319,9 +324,8 @@ class Ledger:
         if gap < 0:
             raise Fault(f"{'repeated' if gap == -1 else 'backwards'}: after seq {sub.seq}", *where)
         if missed != gap:
-            # Who comes while the feed is suspect, and is not recovered, was told so in the ack.
-            is_told = sub.was_suspect or "stored" in self.rules.without
-            if not (is_told and sub.is_first and not sub.is_recovered and not missed):
+            is_forgiven = "stored" in self.rules.without and not missed
+            if not (is_forgiven and sub.is_first and not sub.is_recovered):
                 raise Fault(f"missed says {missed} but it was {gap}, after seq {sub.seq}", *where)
         if gap > 0 and sub.mode == "all" and not (sub.is_first and not sub.is_recovered):
             self._lost(sub, gap, where)
@@ -347,6 +351,7 @@ class Ledger:
             if not sub.is_first and missed != seq - sub.seq - 1:
                 raise Fault(f"missed says {missed}, after seq {sub.seq}", *where)
         is_doubtful, sub.is_doubtful = sub.is_doubtful, sub.is_first and item.get("snap", False)
+        is_doubtful = is_doubtful or (sub.is_first and sub.is_recovered)
         if sub.n is None or (sub.is_first and not sub.is_recovered):
             return
         if is_doubtful and "doubt" in self.rules.without:

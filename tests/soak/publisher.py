@@ -63,14 +63,19 @@ class Publisher:
     # --- the connection -------------------------------------------------------------------------
 
     async def _connect(self):
-        reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
-        self.writer.write(encode("SCRIPT", "LOAD", self.script))
-        sha = await read_reply(reader)
-        if isinstance(sha, RedisReply):
-            if not str(sha).startswith("LOADING"):
-                self.on_fault(f"the script does not load: {sha}")
-            raise ConnectionError(str(sha))
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(encode("SCRIPT", "LOAD", self.script))
+            sha = await read_reply(reader)
+            if isinstance(sha, RedisReply):
+                if not str(sha).startswith("LOADING"):
+                    self.on_fault(f"the script does not load: {sha}")
+                raise ConnectionError(str(sha))
+        except BaseException:
+            writer.close()
+            raise
         self.sha = sha
+        self.writer = writer
         self.reading = asyncio.create_task(self._read(reader))
 
     async def _read(self, reader):
@@ -79,7 +84,7 @@ class Publisher:
                 reply = await read_reply(reader)
                 truth, n = self.waiting.popleft()
                 self._on_reply(truth, n, reply)
-        except (OSError, EOFError, asyncio.IncompleteReadError):
+        except (OSError, EOFError):
             pass
         finally:
             self._drop()

@@ -19,6 +19,7 @@ import os
 import pathlib
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -180,7 +181,7 @@ class Soak:
         """Noise is over: nodes get ready, clients come back, nothing is published."""
         self.setting.is_quiet = True
         await self.fleet.wait_ready()
-        await self.publisher.settle()
+        await asyncio.wait_for(self.publisher.settle(), SETTLE_S)
         absent = await self.until(lambda: [c for c in self.clients if not c.is_ready], SETTLE_S)
         for client in absent:
             self.fault([f"FAULT {client.name} does not get back to {client.node.name}",
@@ -232,6 +233,8 @@ def main():
     directory = tempfile.mkdtemp(prefix="tc-soak-")
 
     async def soak():
+        task = asyncio.current_task()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         return await Soak(options, directory).run()
 
     faults = asyncio.run(soak())

@@ -107,6 +107,18 @@ def test_a_snapshot_instead_of_recovery_passes():
     case.item(LATEST, 15, epoch=EPOCH, snap=True, missed=1)
 
 
+@pytest.mark.parametrize("seq", [2, 5, 9])
+def test_starting_anew_while_the_feed_is_suspect_passes(seq):
+    case = Case()
+    case.start(LOG, 5)
+    case.reconnect(feed="suspect")
+    case.subscribe(LOG, back=True, feed="suspect")
+    case.item(LOG, seq, epoch=EPOCH)
+    case.item(LOG, seq + 1)
+    with flagged("missed says 0"):
+        case.item(LOG, seq + 3)
+
+
 def test_a_snapshot_of_where_the_client_is_passes():
     case = Case(calm=True)
     case.start(LATEST)
@@ -344,6 +356,15 @@ def test_going_on_with_a_hole_though_not_recovered_is_flagged():
     case.subscribe(LOG, back=True)
     with flagged("missed says 0"):
         case.item(LOG, 6, epoch=EPOCH)
+
+
+def test_a_snapshot_behind_the_position_is_flagged():
+    case = Case()
+    case.start(LOG, 5)
+    case.reconnect()
+    case.subscribe(LOG, back=True)
+    with flagged("a snapshot behind"):
+        case.item(LOG, 4, epoch=EPOCH, snap=True)
 
 
 def test_no_recovery_is_flagged_when_nothing_fails():
