@@ -12,6 +12,7 @@ import values
 import wslink
 
 ANSWER_S = 30  # for the answer to a command, and longest silence; stretched under sanitizers
+RAW_S = 1  # in which a raw client's subscriptions are there
 LEGAL_CODES = {4101, 4200}
 BACK = 0.85  # of reconnects say where they were
 
@@ -277,6 +278,8 @@ class Actor:
             channels = sorted(self.wanted) or self._some_channels()
             if not await self._subscribe(channels, self.rng.random() < BACK, self._options()):
                 return
+        else:  # nobody tells it when its subscriptions are there
+            await self._wait_ended(RAW_S * self.setting.rules.stretch)
         self.is_ready = True
         while not self.ended.is_set():
             await self._wait_ended(self.rng.uniform(0.3, 6))

@@ -171,6 +171,7 @@ class Soak:
 
     def blame(self, stale, when):
         for client, channel in stale[:FAULTS_MAX]:
+            client.ledger.recent.extend(client.link.describe())
             sub = client.ledger.subs[channel]
             fault = judge.Fault(f"does not hold the newest value {when} "
                                 f"({len(stale)} like this): {self.truths[channel].newest}",

@@ -9,6 +9,7 @@ import base64
 import os
 import socket
 import struct
+import subprocess
 import zlib
 
 TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
@@ -186,6 +187,19 @@ class Link(asyncio.Protocol):
         self._send(CLOSE, struct.pack(">H", code))
         if self.transport is not None:
             self.transport.close()
+
+    def describe(self):
+        """The state of the socket, for a fault that is about silence."""
+        silent = asyncio.get_running_loop().time() - self.heard_at
+        try:
+            port = self.transport.get_extra_info("sockname")[1]
+            sockets = subprocess.run(["ss", "-tnoi", f"sport = :{port} or dport = :{port}"],
+                                     capture_output=True, text=True, timeout=5, check=False).stdout
+        except (OSError, TypeError, subprocess.SubprocessError) as error:
+            sockets = str(error)
+        return [f"silent for {silent:.1f} s, paused {self.is_paused}, "
+                f"ended {self.is_ended}, {len(self.buffer)} bytes of a message",
+                *sockets.splitlines()]
 
     def abort(self):
         """The socket is gone at once; on_end is not called."""
