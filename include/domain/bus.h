@@ -55,7 +55,7 @@ struct hub_upstream bus_upstream(struct bus *b);
 /* Tells the bus its hubs, by worker index, before the links are started. */
 void bus_set_hubs(struct bus *b, struct hub **hubs, unsigned count);
 void bus_forget_hubs(struct bus *b); /* before they are freed: nothing is posted to them any more */
-void bus_start(struct bus *b); /* dials */
+void bus_start(struct bus *b);       /* dials */
 
 /* NULL while the feed is ok, else static text why it is suspect. Any thread. */
 const char *bus_readiness(const struct bus *b);

@@ -3,10 +3,10 @@
  *
  * The numbering of a channel, as this node knows it:
  *
- *      epoch, seq   the newest publication known, whether from the subscriber link or from the store
- *      live_seq     the newest one seen on the subscriber link
- *      retired      the epoch that was changed to the present one after a failover took numbers back:
- *                   what was stamped with it before the change belongs to the present one
+ *      epoch, seq   the newest publication known, whether from the subscriber link or from the
+ * store live_seq     the newest one seen on the subscriber link retired      the epoch that was
+ * changed to the present one after a failover took numbers back: what was stamped with it before
+ * the change belongs to the present one
  *
  * The store and the stream come over two connections, so after a read of the store, messages that
  * it already covers are still on their way: live_seq < their seq <= seq, and they are dropped. One
@@ -50,15 +50,15 @@ struct bus_channel {
     uint8_t retired_len; /* 0: none */
     char epoch[STAMP_EPOCH_MAX];
     char retired[STAMP_EPOCH_MAX];
-    uint64_t seq;              /* of the newest numbered publication */
-    uint64_t ts_ms;            /* of the same */
-    uint64_t live_seq;         /* of the newest one seen on the subscriber link */
-    struct publication *last;  /* its value, a reference; NULL when none or cleared */
-    struct wheel_timer linger; /* set while no worker follows it */
-    struct wheel_timer expiry; /* when the value is looked at again */
-    struct bus_read *read;     /* under way or queued; messages are held back meanwhile */
-    struct list held;          /* struct held_message, oldest first */
-    struct list recoveries;    /* struct bus_recovery that wait */
+    uint64_t seq;                /* of the newest numbered publication */
+    uint64_t ts_ms;              /* of the same */
+    uint64_t live_seq;           /* of the newest one seen on the subscriber link */
+    struct publication *last;    /* its value, a reference; NULL when none or cleared */
+    struct wheel_timer linger;   /* set while no worker follows it */
+    struct wheel_timer expiry;   /* when the value is looked at again */
+    struct bus_read *read;       /* under way or queued; messages are held back meanwhile */
+    struct list held;            /* struct held_message, oldest first */
+    struct list recoveries;      /* struct bus_recovery that wait */
     struct publication **recent; /* while a recovery reads: what came since, one reference each */
     uint32_t recent_count;
     uint32_t recent_cap;

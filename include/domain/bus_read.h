@@ -22,12 +22,12 @@ struct bus_read {
     struct bus *bus;
     struct bus_channel *channel; /* NULL: abandoned */
     enum bus_read_kind kind;
-    bool is_flying;            /* asked, and not yet answered */
-    bool is_load;              /* RENEW: begun by a load, so the value is to be given as a snapshot */
-    bool is_certain;           /* RENEW: whatever the stored number is */
-    uint64_t log_from;         /* STORED_NO_LOG: value only */
-    uint64_t seen;             /* the channel's number when it began */
-    uint64_t recover_from;     /* RECOVER: the first number that is complete */
+    bool is_flying;        /* asked, and not yet answered */
+    bool is_load;          /* RENEW: begun by a load, so the value is to be given as a snapshot */
+    bool is_certain;       /* RENEW: whatever the stored number is */
+    uint64_t log_from;     /* STORED_NO_LOG: value only */
+    uint64_t seen;         /* the channel's number when it began */
+    uint64_t recover_from; /* RECOVER: the first number that is complete */
     struct publication **list; /* RECOVER: read so far, one reference each */
     uint32_t count;
     uint32_t cap;

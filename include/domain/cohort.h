@@ -76,7 +76,7 @@ struct cohort_gate {
     uint32_t interval_ms; /* 0: no gate */
     bool is_batch;        /* nothing passes at once: by batch_ms */
     bool is_steady;       /* has found its phase */
-    struct item **held;   /* mode all: everything held back, in order; else only the newest counts */
+    struct item **held; /* mode all: everything held back, in order; else only the newest counts */
     uint32_t held_count;
     uint32_t held_cap;
 };

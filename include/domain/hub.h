@@ -80,7 +80,7 @@ struct hub_channel {
     struct channel_note *notes;
     uint32_t note_count;
     uint32_t note_cap;
-    uint32_t delta_count; /* followers that want patches */
+    uint32_t delta_count;           /* followers that want patches */
     struct sub_request **recorders; /* recoveries under way: they keep what comes meanwhile */
     uint32_t recorder_count;
     uint32_t pins; /* requests and builders that hold it */
@@ -98,17 +98,17 @@ struct hub_clock {
 struct hub {
     struct worker *worker;
     struct hub_upstream upstream;
-    struct map channels; /* name -> hub_channel */
-    struct map cohorts;  /* set_hash -> cohort */
+    struct map channels;   /* name -> hub_channel */
+    struct map cohorts;    /* set_hash -> cohort */
     struct map recovering; /* number -> sub_request that waits for recoveries */
     struct hub_clock pacing;
     struct hub_clock gates;
-    struct list due;       /* cohorts to flush at the end of this turn */
-    struct list requests;  /* all subscribes that wait for Redis */
-    struct list publishes; /* clients' publications that Redis has not answered */
+    struct list due;        /* cohorts to flush at the end of this turn */
+    struct list requests;   /* all subscribes that wait for Redis */
+    struct list publishes;  /* clients' publications that Redis has not answered */
     struct hub_pack *packs; /* compressed messages of this turn, by what is in them */
     bool has_packs;
-    struct buf scratch;     /* contiguous bytes of the batch being sent */
+    struct buf scratch; /* contiguous bytes of the batch being sent */
     uint64_t next_channel_id;
     uint64_t next_token;
     uint64_t next_session_id; /* starts at random, so that ids differ after a restart */
@@ -162,9 +162,8 @@ enum publication_form hub_form(const struct hub_channel *c, const struct item *i
 
 /* Appends an item to a cohort's stream, and privately gives it to those of its members about whom
  * the channel has a note. */
-void hub_append_noted(struct hub_channel *c, struct cohort *cohort,
-                      uint32_t sub_index, struct item *item, enum publication_form form,
-                      uint64_t missed);
+void hub_append_noted(struct hub_channel *c, struct cohort *cohort, uint32_t sub_index,
+                      struct item *item, enum publication_form form, uint64_t missed);
 /* The note takes what `at` owns; hub_take_note gives it back: false when there is none. */
 void hub_add_note(struct hub_channel *c, struct session *s, const struct standing *at);
 bool hub_take_note(struct hub_channel *c, struct session *s, struct standing *at);

@@ -10,7 +10,7 @@
 /* One publication, from the bus to all who follow its channel. Shares p. */
 void hub_deliver(struct hub *h, struct publication *p);
 
-struct hub_pack *hub_packs_new(void);    /* returns owned */
+struct hub_pack *hub_packs_new(void); /* returns owned */
 void hub_packs_forget(struct hub *h); /* at the end of a flush */
 
 #endif

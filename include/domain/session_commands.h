@@ -25,7 +25,7 @@ void session_forget_publishes(struct session *s);
 struct subs;
 void session_change_set(struct session *s, const struct subs *next,
                         const struct sub_request *wishes); /* NULL: none */
-void session_settle(struct session *s); /* does that; for gates, too */
+void session_settle(struct session *s);                    /* does that; for gates, too */
 
 /* Begins a subscribe as a client asked for it. */
 void session_begin_subscribe(struct session *s, const struct command *command);

@@ -1,8 +1,8 @@
 /*
  * stored.h - a channel's state in Redis: the commands that read and renew it, and their replies.
  *
- *      {tc:quote:AAPL}       hash    epoch seq ts data      `data` is missing once the value was cleared
- *      {tc:quote:AAPL}:log   stream  815-0 ts … data …      `data` empty: cleared
+ *      {tc:quote:AAPL}       hash    epoch seq ts data      `data` is missing once the value was
+ * cleared {tc:quote:AAPL}:log   stream  815-0 ts … data …      `data` empty: cleared
  *
  * All of a reading is of one moment (MULTI). Nothing here keeps state; replies are checked field by
  * field, because anybody may write those keys. Owner: the main thread.
@@ -16,8 +16,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define STORED_PAGE    256    /* log entries per read */
-#define STORED_NO_LOG  UINT64_MAX
+#define STORED_PAGE   256 /* log entries per read */
+#define STORED_NO_LOG UINT64_MAX
 
 struct stored_reading {
     enum { STORED_LOST, STORED_NONE, STORED_BROKEN, STORED_VALUE } status;

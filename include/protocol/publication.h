@@ -85,8 +85,8 @@ static inline struct slice publication_epoch(const struct publication *p)
 /*
  * The frame of a form, made now if need be: one publication alone in its message. Borrows: it lives
  * as long as the publication. NULL for the raw form of a cleared value, which has no bytes to send.
- * compressor NULL: the plain form. The compressed form of a message that is short or does not shrink
- * is its plain form. FORM_JSON_PATCH is to be prepared first.
+ * compressor NULL: the plain form. The compressed form of a message that is short or does not
+ * shrink is its plain form. FORM_JSON_PATCH is to be prepared first.
  */
 struct frame *publication_frame(struct publication *p, enum publication_form form,
                                 struct compressor *compressor);

@@ -36,23 +36,23 @@ struct conn {
     struct outq *outq;          /* only while private output waits */
     struct buf *head;           /* HTTP: the request head so far, when it came in pieces */
     struct wheel_timer timer;
-    struct list link;      /* worker's dirty, failed or dead list */
-    uint32_t slot;         /* in worker->conns */
-    uint32_t last_sent_ms; /* low bits of the clock at the last private write */
-    uint32_t next_ping_ms; /* low bits of the clock; upper layers' timer */
+    struct list link;       /* worker's dirty, failed or dead list */
+    uint32_t slot;          /* in worker->conns */
+    uint32_t last_sent_ms;  /* low bits of the clock at the last private write */
+    uint32_t next_ping_ms;  /* low bits of the clock; upper layers' timer */
     uint32_t blocked_at_ms; /* low bits of the clock, while blocked */
     uint32_t kernel_bytes;  /* that the kernel still had when it refused more */
-    uint16_t close_code;   /* what we closed with, or the peer's code */
-    uint8_t state;         /* enum conn_state */
-    uint8_t cause;         /* enum metric of the ENDED family, once it ends */
+    uint16_t close_code;    /* what we closed with, or the peer's code */
+    uint8_t state;          /* enum conn_state */
+    uint8_t cause;          /* enum metric of the ENDED family, once it ends */
     uint8_t pings_unanswered;
     uint8_t window_bits; /* /echo with deflate: longer messages go out uncompressed */
     bool deflate : 1;    /* permessage-deflate agreed */
     bool blocked : 1;    /* the kernel refused bytes: waiting for EV_WRITE */
     bool is_echo : 1;
     bool was_open : 1;
-    bool awaits_close : 1; /* CLOSING: the peer still owes its close frame */
-    bool wants_drained : 1; /* on_drained even without on_blocked */
+    bool awaits_close : 1;   /* CLOSING: the peer still owes its close frame */
+    bool wants_drained : 1;  /* on_drained even without on_blocked */
     bool has_last_words : 1; /* what is queued is short and goes out before the close frame */
     uint8_t address_family;
     uint16_t port;       /* of the peer */

@@ -27,7 +27,8 @@ static enum intake_result drop(struct bus_intake *in, enum metric reason)
     return INTAKE_DROPPED;
 }
 
-/* --- numbering ---------------------------------------------------------------------------------- */
+/* --- numbering ----------------------------------------------------------------------------------
+ */
 
 static void set_epoch(struct bus_channel *c, struct slice epoch)
 {
@@ -63,7 +64,8 @@ void bus_intake_renew(struct bus_channel *c, struct slice epoch, uint64_t seq)
     c->retired_len = old_len;
 }
 
-/* --- publications ---------------------------------------------------------------------------------- */
+/* --- publications
+ * ---------------------------------------------------------------------------------- */
 
 static void keep_last(struct bus_channel *c, struct publication *p)
 {

@@ -17,8 +17,8 @@
 
 #include <stdlib.h>
 
-#define RECENT_MAX   16384    /* publications recorded while a log is read */
-#define LOG_BYTES    67108864 /* payload read for one channel at a time */
+#define RECENT_MAX 16384    /* publications recorded while a log is read */
+#define LOG_BYTES  67108864 /* payload read for one channel at a time */
 
 /* A question of a hub. */
 struct bus_recovery {
@@ -35,9 +35,11 @@ struct bus_recovery {
     char channel[];
 };
 
-/* --- answers ------------------------------------------------------------------------------------- */
+/* --- answers -------------------------------------------------------------------------------------
+ */
 
-static void answer(struct bus_recovery *q, struct publication **list, uint32_t count, bool recovered)
+static void answer(struct bus_recovery *q, struct publication **list, uint32_t count,
+                   bool recovered)
 {
     struct bus *b = q->bus;
     bus_post_batch(b, q->worker); /* the answer stands behind what it covers */
@@ -94,7 +96,8 @@ static void answer_from_log(struct bus_recovery *q, const struct bus_channel *c,
     answer(q, NULL, 0, false);
 }
 
-/* --- questions ----------------------------------------------------------------------------------- */
+/* --- questions -----------------------------------------------------------------------------------
+ */
 
 /* A client may be ahead of this node, whose link is slower than the one it came from. */
 static bool is_ahead(const struct bus_recovery *q, const struct bus_channel *c)
@@ -179,7 +182,8 @@ void bus_post_recover(void *arg, unsigned worker, struct slice channel, struct s
     loop_post(b->setup.loop, &q->message);
 }
 
-/* --- the log --------------------------------------------------------------------------------------- */
+/* --- the log
+ * --------------------------------------------------------------------------------------- */
 
 void bus_record_recent(struct bus_channel *c, struct publication *p)
 {
@@ -227,8 +231,8 @@ void bus_on_recovery_read(struct bus_read *r, const struct stored_reading *readi
 {
     struct bus *b = r->bus;
     struct bus_channel *c = r->channel;
-    bool is_same = reading->status == STORED_VALUE &&
-                   slice_equal(reading->epoch, bus_channel_epoch(c));
+    bool is_same =
+        reading->status == STORED_VALUE && slice_equal(reading->epoch, bus_channel_epoch(c));
     for (uint32_t i = 0; is_same && i < reading->entry_count && !r->has_overflowed; i++)
         keep_entry(r, &reading->entries[i]);
     uint64_t last = reading->entry_count > 0 ? reading->entries[reading->entry_count - 1].seq : 0;

@@ -2,13 +2,13 @@
  * bus_stored.c - what Redis keeps of a channel meets what the subscriber link brings.
  *
  * Main thread. A read is an entry in a queue, so that thousands of channels that become interesting
- * at once, after an outage say, do not become thousands of commands at once. While a channel's state
- * is being read or its epoch changed, its messages are kept back and taken afterwards: what is read
- * is older than they are, and must go out first.
+ * at once, after an outage say, do not become thousands of commands at once. While a channel's
+ * state is being read or its epoch changed, its messages are kept back and taken afterwards: what
+ * is read is older than they are, and must go out first.
  *
- *      confirmed ──> LOAD ──> value, log since what was seen ──> publications ──> kept back ones ──> live
- *                      │  numbers below what was seen, or another history
- *                      └──> RENEW: a new epoch, once for the fleet ──> the value as a snapshot ──> live
+ *      confirmed ──> LOAD ──> value, log since what was seen ──> publications ──> kept back ones
+ * ──> live │  numbers below what was seen, or another history └──> RENEW: a new epoch, once for the
+ * fleet ──> the value as a snapshot ──> live
  *
  *      live ──a stamp at or below the last one──> RENEW ──> goes on from there in the new epoch
  */
@@ -26,7 +26,8 @@
 #define EXPIRY_TICK_MS      100
 #define EXPIRY_SLOTS        1024
 
-/* --- the queue of reads -------------------------------------------------------------------------- */
+/* --- the queue of reads --------------------------------------------------------------------------
+ */
 
 static void ask(struct bus_read *r);
 
@@ -93,7 +94,8 @@ void bus_read_end(struct bus_read *r)
     free_read(r);
 }
 
-/* --- messages kept back -------------------------------------------------------------------------- */
+/* --- messages kept back --------------------------------------------------------------------------
+ */
 
 bool bus_hold(struct bus *b, struct bus_channel *c, struct slice payload)
 {
@@ -134,7 +136,8 @@ static void release_held(struct bus *b, struct bus_channel *c)
     }
 }
 
-/* --- loading and healing -------------------------------------------------------------------------- */
+/* --- loading and healing
+ * -------------------------------------------------------------------------- */
 
 bool bus_is_stored(const struct bus_channel *c)
 {
@@ -185,7 +188,8 @@ static void renew(struct bus_read *r, bool is_certain)
     struct bus *b = r->bus;
     struct bus_channel *c = r->channel;
     bool is_load = r->kind == BUS_READ_LOAD || r->is_load;
-    log_warn("numbers_went_back", LOG_SLICE("channel", bus_channel_name(c)), LOG_INT("seq", c->seq));
+    log_warn("numbers_went_back", LOG_SLICE("channel", bus_channel_name(c)),
+             LOG_INT("seq", c->seq));
     bus_read_end(r);
     struct bus_read *renewal = bus_read_new(b, c, BUS_READ_RENEW, STORED_NO_LOG);
     renewal->is_load = is_load;
@@ -288,11 +292,13 @@ static void on_loaded(struct bus_read *r, const struct stored_reading *reading)
     finish_load(r);
 }
 
-/* --- renewed epochs -------------------------------------------------------------------------------- */
+/* --- renewed epochs
+ * -------------------------------------------------------------------------------- */
 
 void bus_on_regressed(struct bus *b, struct bus_channel *c, struct slice payload)
 {
-    log_warn("numbers_went_back", LOG_SLICE("channel", bus_channel_name(c)), LOG_INT("seq", c->seq));
+    log_warn("numbers_went_back", LOG_SLICE("channel", bus_channel_name(c)),
+             LOG_INT("seq", c->seq));
     bus_read_start(bus_read_new(b, c, BUS_READ_RENEW, STORED_NO_LOG));
     if (!bus_hold(b, c, payload))
         metrics_add(b->setup.metrics, METRIC_DROPPED_STALE, 1);
@@ -361,7 +367,8 @@ static void on_renewed(struct bus_read *r, const struct stored_reading *reading)
     finish_load(r);
 }
 
-/* --- expiry ------------------------------------------------------------------------------------------ */
+/* --- expiry
+ * ------------------------------------------------------------------------------------------ */
 
 void bus_watch_expiry(struct bus *b, struct bus_channel *c)
 {
@@ -400,11 +407,12 @@ static void on_expiry_read(struct bus_read *r, const struct stored_reading *read
     bus_serve_recoveries(b, c);
 }
 
-/* --- replies ------------------------------------------------------------------------------------------ */
+/* --- replies
+ * ------------------------------------------------------------------------------------------ */
 
 static void on_reply(void *arg, const struct redis_reply_view *reply)
 {
-    static void (*const handlers[])(struct bus_read *r, const struct stored_reading *reading) = {
+    static void (*const handlers[])(struct bus_read * r, const struct stored_reading *reading) = {
         [BUS_READ_LOAD] = on_loaded,
         [BUS_READ_RENEW] = on_renewed,
         [BUS_READ_EXPIRY] = on_expiry_read,
@@ -451,7 +459,9 @@ void bus_command_link_up(struct bus *b)
     start_reads(b);
 }
 
-/* --- life ------------------------------------------------------------------------------------------------ */
+/* --- life
+ * ------------------------------------------------------------------------------------------------
+ */
 
 void bus_forget_stored(struct bus *b, struct bus_channel *c)
 {

@@ -17,13 +17,13 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-#define RING_FIRST      4      /* entries; what is kept for held members grows it */
-#define RING_KEEP       1024   /* a larger empty ring is given back */
-#define PARTS_FIRST     8      /* a paced hot channel grows it once and keeps it */
-#define PARTS_KEEP      4096   /* the same for parts */
-#define BATCH_BYTES     131072 /* copied and sent at a time: fits the L2 cache beside the rest */
+#define RING_FIRST      4       /* entries; what is kept for held members grows it */
+#define RING_KEEP       1024    /* a larger empty ring is given back */
+#define PARTS_FIRST     8       /* a paced hot channel grows it once and keeps it */
+#define PARTS_KEEP      4096    /* the same for parts */
+#define BATCH_BYTES     131072  /* copied and sent at a time: fits the L2 cache beside the rest */
 #define PENDING_BYTES   1048576 /* pending: flushed without waiting for the pace */
-#define LATENCY_SAMPLES 16     /* members per reading of the clock while flushing */
+#define LATENCY_SAMPLES 16      /* members per reading of the clock while flushing */
 
 /* --- the stream ---------------------------------------------------------------------------- */
 
@@ -362,8 +362,7 @@ static void send_to_all(struct cohort *c, const struct batch *b)
     }
     if (in_step > sampled)
         observe_latency(c, b, in_step - sampled);
-    count_delivered(c, b->items * in_step, (b->end - b->start) * in_step,
-                    b->plain_bytes * in_step);
+    count_delivered(c, b->items * in_step, (b->end - b->start) * in_step, b->plain_bytes * in_step);
     metrics_add(&c->hub->worker->metrics, METRIC_WRITES, writes);
 }
 

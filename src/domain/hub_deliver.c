@@ -36,7 +36,8 @@ enum publication_form hub_form(const struct hub_channel *c, const struct item *i
     return seen < c->epoch_count ? FORM_JSON_EPOCH : FORM_JSON;
 }
 
-/* --- compressed once per turn ------------------------------------------------------------------ */
+/* --- compressed once per turn ------------------------------------------------------------------
+ */
 
 #define PACKS 64 /* slots; a collision only costs another compression */
 
@@ -187,9 +188,8 @@ static void step_over_all(struct served *served)
     free(served->list);
 }
 
-void hub_append_noted(struct hub_channel *c, struct cohort *cohort,
-                      uint32_t sub_index, struct item *item, enum publication_form form,
-                      uint64_t missed)
+void hub_append_noted(struct hub_channel *c, struct cohort *cohort, uint32_t sub_index,
+                      struct item *item, enum publication_form form, uint64_t missed)
 {
     struct served served = {0};
     if (c->note_count > 0)
@@ -198,7 +198,8 @@ void hub_append_noted(struct hub_channel *c, struct cohort *cohort,
     step_over_all(&served);
 }
 
-/* --- recorders ---------------------------------------------------------------------------------- */
+/* --- recorders ----------------------------------------------------------------------------------
+ */
 
 void hub_add_recorder(struct hub_channel *c, struct sub_request *r)
 {
@@ -217,7 +218,8 @@ void hub_drop_recorder(struct hub_channel *c, struct sub_request *r)
     }
 }
 
-/* --- delivery ------------------------------------------------------------------------------------ */
+/* --- delivery ------------------------------------------------------------------------------------
+ */
 
 static void replace(struct item **slot, struct item *item)
 {

@@ -37,7 +37,8 @@ void hub_post_publications(struct hub *h, struct publication **list, uint32_t co
     loop_post(h->worker->loop, &m->message);
 }
 
-/* --- a channel is live ------------------------------------------------------------------------- */
+/* --- a channel is live -------------------------------------------------------------------------
+ */
 
 struct live_message {
     struct message message;
@@ -92,7 +93,8 @@ void hub_post_live(struct hub *h, struct slice channel, struct publication *last
     loop_post(h->worker->loop, &m->message);
 }
 
-/* --- the feed's state --------------------------------------------------------------------------- */
+/* --- the feed's state ---------------------------------------------------------------------------
+ */
 
 struct feed_message {
     struct message message;
@@ -128,9 +130,8 @@ static void tell_feed(struct conn *conn, void *arg)
         return;
     if (told->feed->ok && s->cohort != NULL)
         append_doubtful(s->cohort, &doubtful);
-    struct frame *state = doubtful.len == 0
-                              ? frame_ref(told->shared)
-                              : message_state(true, NULL, buf_slice(&doubtful));
+    struct frame *state = doubtful.len == 0 ? frame_ref(told->shared)
+                                            : message_state(true, NULL, buf_slice(&doubtful));
     session_tell_feed(s, state);
     buf_fini(&doubtful);
 }
@@ -148,8 +149,8 @@ static void run_feed(struct message *m)
     struct hub *h = fm->hub;
     h->feed_ok = fm->ok;
     h->feed_reason = fm->reason;
-    const struct feed_told told = {
-        .feed = fm, .shared = message_state(fm->ok, fm->reason, (struct slice){0})};
+    const struct feed_told told = {.feed = fm,
+                                   .shared = message_state(fm->ok, fm->reason, (struct slice){0})};
     worker_each_conn(h->worker, tell_feed, (void *)&told);
     frame_unref(told.shared);
     if (!h->feed_ok)
@@ -167,7 +168,8 @@ void hub_post_feed(struct hub *h, bool ok, const char *reason)
     loop_post(h->worker->loop, &m->message);
 }
 
-/* --- answers ------------------------------------------------------------------------------------ */
+/* --- answers ------------------------------------------------------------------------------------
+ */
 
 struct recovery_message {
     struct message message;

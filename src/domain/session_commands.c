@@ -46,7 +46,8 @@ void session_append_result(struct buf *ack, uint64_t accepted, const struct buf 
     buf_append_str(ack, "]");
 }
 
-/* --- unsubscribe, snapshot, list ---------------------------------------------------------------- */
+/* --- unsubscribe, snapshot, list ----------------------------------------------------------------
+ */
 
 static void queue_result_ack(struct session *s, const char *id, uint64_t accepted,
                              struct buf *rejected)
@@ -89,8 +90,7 @@ static void do_snapshot(struct session *s, const struct command *command)
     struct buf rejected = {0};
     uint64_t accepted = 0;
     session_settle(s);
-    struct catchup *cu =
-        s->cohort != NULL ? catchup_new(s->cohort->sub_count, s->catchup) : NULL;
+    struct catchup *cu = s->cohort != NULL ? catchup_new(s->cohort->sub_count, s->catchup) : NULL;
     for (uint32_t i = 0; cu != NULL && i < s->cohort->sub_count; i++)
         cu->at[i] = catchup_standing(s, i);
     for (size_t i = 0; i < command->channel_count; i++) {
@@ -123,7 +123,8 @@ static void do_list(struct session *s, const struct command *command)
     session_queue_text(s, &ack);
 }
 
-/* --- publish ------------------------------------------------------------------------------------ */
+/* --- publish ------------------------------------------------------------------------------------
+ */
 
 /* A publication that Redis has not answered. */
 struct client_publish {
@@ -191,8 +192,7 @@ void session_on_published(struct hub *h, uint64_t token, enum error_code error, 
 {
     /* Redis answers in order: the first one nearly always is the one. */
     struct list *at = h->publishes.next;
-    while (at != &h->publishes &&
-           list_entry(at, struct client_publish, in_hub)->token != token)
+    while (at != &h->publishes && list_entry(at, struct client_publish, in_hub)->token != token)
         at = at->next;
     if (at == &h->publishes)
         return; /* the client has gone */
@@ -214,7 +214,8 @@ void session_on_published(struct hub *h, uint64_t token, enum error_code error, 
     free_publish(cp);
 }
 
-/* --- ping, and what is refused ----------------------------------------------------------------- */
+/* --- ping, and what is refused -----------------------------------------------------------------
+ */
 
 static void do_ping(struct session *s, const struct command *command)
 {
@@ -231,9 +232,12 @@ static void do_refuse(struct session *s, const struct command *command)
 static void run_command(struct session *s, const struct command *command)
 {
     static void (*const handlers[])(struct session * s, const struct command *command) = {
-        [COMMAND_SUBSCRIBE] = session_begin_subscribe, [COMMAND_UNSUBSCRIBE] = do_unsubscribe,
-        [COMMAND_SNAPSHOT] = do_snapshot,   [COMMAND_LIST] = do_list,
-        [COMMAND_PUBLISH] = do_publish,      [COMMAND_AUTH] = do_refuse,
+        [COMMAND_SUBSCRIBE] = session_begin_subscribe,
+        [COMMAND_UNSUBSCRIBE] = do_unsubscribe,
+        [COMMAND_SNAPSHOT] = do_snapshot,
+        [COMMAND_LIST] = do_list,
+        [COMMAND_PUBLISH] = do_publish,
+        [COMMAND_AUTH] = do_refuse,
         [COMMAND_PING] = do_ping,
     };
     handlers[command->kind](s, command);

@@ -3,8 +3,8 @@
  *
  * Three steps. Its channels are checked and pinned in the hub (begin); it waits until Redis has
  * confirmed the new ones, and the bus has answered for the positions that the client came back with
- * (the hub counts down); then the ack is queued, what was recovered follows, and the session moves to
- * the cohort of its new set, where it catches up with what it is owed (finish). A pinned channel
+ * (the hub counts down); then the ack is queued, what was recovered follows, and the session moves
+ * to the cohort of its new set, where it catches up with what it is owed (finish). A pinned channel
  * cannot disappear in between, whatever other clients do.
  *
  *      since 815 ──> the bus: 816 … 820 ──> recorded meanwhile: 821, 822 ──> ack, 816 … 822, stream
@@ -19,7 +19,7 @@
 
 #include <stdlib.h>
 
-#define RATE_MAX        1000 /* updates per second: more is no limit to speak of */
+#define RATE_MAX         1000  /* updates per second: more is no limit to speak of */
 #define RECORDED_MAX     65536 /* publications recovered for one request */
 #define GATHERED_MAX     256   /* of them in one message */
 #define TOKEN_INDEX_BITS 24    /* of a token: which recovery of its request */
@@ -121,8 +121,8 @@ static void stand_as_wished(struct session *s, struct standing *at, const struct
     } else if (v != NULL) {
         stand_after_recovery(at, v);
     } else {
-        at->wants_snap = at->wants_snap || (c->ns->snapshot && (is_new ? r->snapshot
-                                                                       : r->snapshot_again));
+        at->wants_snap =
+            at->wants_snap || (c->ns->snapshot && (is_new ? r->snapshot : r->snapshot_again));
         at->wants_epoch = at->wants_epoch || (is_new && c->epoch_len > 0);
     }
 }
@@ -215,8 +215,7 @@ static uint32_t grant_rate(const struct config_namespace *ns, const struct cohor
     return limit != 0 && (rate == 0 || rate > limit) ? limit : rate;
 }
 
-static void request_channel(struct sub_request *r, struct slice name,
-                            const struct command *command)
+static void request_channel(struct sub_request *r, struct slice name, const struct command *command)
 {
     struct session *s = r->session;
     const struct config_namespace *ns = NULL;
@@ -236,7 +235,8 @@ static void request_channel(struct sub_request *r, struct slice name,
         .channel = hub_pin(hub_for(s), name, ns),
         .mode = (uint8_t)mode,
         .max_rate = grant_rate(ns, present, mode, command->max_rate),
-        .delta = !s->format.raw && (command->delta == TRI_UNSET ? delta : command->delta == TRI_YES),
+        .delta =
+            !s->format.raw && (command->delta == TRI_UNSET ? delta : command->delta == TRI_YES),
     };
 }
 
@@ -253,7 +253,8 @@ static void wait_for_channels(struct sub_request *r)
     }
 }
 
-/* --- positions ---------------------------------------------------------------------------------- */
+/* --- positions ----------------------------------------------------------------------------------
+ */
 
 static struct slice number_key(const uint64_t *number)
 {
@@ -326,7 +327,7 @@ static void ask_recovery(struct sub_request *r, struct recovery *v)
     struct hub *h = hub_for(r->session);
     const struct hub_channel *c = v->channel;
     bool is_same = slice_equal(slice_of(c->epoch, c->epoch_len), position_epoch(&v->since));
-    if (is_same && c->last != NULL && c->last->p->seq == v->since.seq &&
+    if (is_same && c->last != NULL && c->last->p->seq == v->since.seq && !c->is_doubtful &&
         (c->live || !h->feed_ok)) {
         finish_recovery(r, v); /* nothing was missed */
         return;
@@ -444,7 +445,8 @@ static void settle_recoveries(struct sub_request *r)
     }
 }
 
-/* --- the request -------------------------------------------------------------------------------- */
+/* --- the request --------------------------------------------------------------------------------
+ */
 
 void session_begin_subscribe(struct session *s, const struct command *command)
 {
@@ -574,6 +576,22 @@ static void append_recovered(struct buf *ack, const struct sub_request *r)
         buf_append_str(ack, "\"]");
 }
 
+/* Channels of which something may have been lost before the next publication. */
+static void append_doubtful(struct buf *ack, const struct sub_request *r)
+{
+    const char *between = ",\"suspect\":[\"";
+    for (uint32_t i = 0; i < r->count; i++) {
+        const struct hub_channel *c = r->subs[i].channel;
+        if (!c->is_doubtful)
+            continue;
+        buf_append_str(ack, between);
+        buf_append(ack, c->name, c->name_len);
+        between = "\",\"";
+    }
+    if (between[0] == '"')
+        buf_append_str(ack, "\"]");
+}
+
 static void queue_subscribe_ack(const struct sub_request *r)
 {
     struct buf ack = {0};
@@ -581,6 +599,7 @@ static void queue_subscribe_ack(const struct sub_request *r)
     session_append_result(&ack, r->count, &r->rejected);
     append_granted(&ack, r);
     append_recovered(&ack, r);
+    append_doubtful(&ack, r);
     if (!hub_for(r->session)->feed_ok)
         buf_append_str(&ack, ",\"feed\":\"suspect\"");
     buf_append_str(&ack, "}");
@@ -626,4 +645,3 @@ bool session_cancel_pending(struct session *s, struct slice name)
     }
     return false;
 }
-

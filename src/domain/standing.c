@@ -18,8 +18,7 @@ static uint64_t missed_since(const struct position *since, const struct publicat
 
 bool standing_covers(const struct standing *at, const struct publication *p)
 {
-    return at->since != NULL && at->since->is_trusted && p->seq != 0 &&
-           p->seq <= at->since->seq &&
+    return at->since != NULL && at->since->is_trusted && p->seq != 0 && p->seq <= at->since->seq &&
            slice_equal(position_epoch(at->since), publication_epoch(p));
 }
 

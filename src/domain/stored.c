@@ -11,7 +11,8 @@
 #define NUMBER_DIGITS_MAX 16 /* of STAMP_NUMBER_MAX */
 
 /* The same epoch can be renewed by many nodes at once: the first one changes it, the others read.
- * TIME is in microseconds, and the new epoch must differ from the old one whatever the clock says. */
+ * TIME is in microseconds, and the new epoch must differ from the old one whatever the clock says.
+ */
 static const char renew_script[] =
     "local head = redis.call('HMGET', KEYS[1], 'epoch', 'seq')\n"
     "if head[1] == ARGV[1] and\n"
@@ -50,7 +51,7 @@ void stored_ask(struct redis_link *link, struct slice prefix, struct slice chann
     snprintf(from, sizeof from, "%llu-0", (unsigned long long)log_from);
     snprintf(page, sizeof page, "%d", STORED_PAGE);
     const struct slice multi[] = {slice_str("MULTI")};
-    const struct slice get[] = {slice_str("HMGET"), buf_slice(&key),  slice_str("epoch"),
+    const struct slice get[] = {slice_str("HMGET"), buf_slice(&key), slice_str("epoch"),
                                 slice_str("seq"),   slice_str("ts"), slice_str("data")};
     const struct slice ttl[] = {slice_str("PTTL"), buf_slice(&key)};
     const struct slice range[] = {slice_str("XRANGE"), buf_slice(&log),    slice_str(from),
@@ -75,15 +76,17 @@ void stored_renew(struct redis_link *link, struct slice prefix, struct slice cha
     append_key(&key, prefix, channel, "");
     append_key(&log, prefix, channel, ":log");
     snprintf(number, sizeof number, "%llu", (unsigned long long)seen);
-    const struct slice args[] = {
-        slice_str("EVAL"), slice_str(renew_script), slice_str("2"),    buf_slice(&key),
-        buf_slice(&log),   epoch,                   slice_str(number), slice_str(is_certain ? "1" : "0")};
+    const struct slice args[] = {slice_str("EVAL"), slice_str(renew_script),
+                                 slice_str("2"),    buf_slice(&key),
+                                 buf_slice(&log),   epoch,
+                                 slice_str(number), slice_str(is_certain ? "1" : "0")};
     send(link, args, 8, on_reply, arg);
     buf_fini(&key);
     buf_fini(&log);
 }
 
-/* --- replies -------------------------------------------------------------------------------------- */
+/* --- replies
+ * -------------------------------------------------------------------------------------- */
 
 static bool read_number(struct slice text, uint64_t *value)
 {

@@ -11,10 +11,10 @@
 
 #include <assert.h>
 
-#define HEAD_BYTES   (sizeof PUSH_HEAD - 1)
-#define TAIL_BYTES   (sizeof PUSH_TAIL - 1)
-#define MISSED_KEY   ",\"missed\":"
-#define DIGITS_MAX   20
+#define HEAD_BYTES (sizeof PUSH_HEAD - 1)
+#define TAIL_BYTES (sizeof PUSH_TAIL - 1)
+#define MISSED_KEY ",\"missed\":"
+#define DIGITS_MAX 20
 
 static struct slice item_of(const struct frame *single)
 {

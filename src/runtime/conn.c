@@ -22,10 +22,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define CLOSE_WAIT_MS 3000 /* for the peer to take and answer a close frame */
+#define CLOSE_WAIT_MS 3000  /* for the peer to take and answer a close frame */
 #define SLOW_WAIT_MS  10000 /* the same, for a peer whose slowness is why it is closed */
-#define LINGER_MS     1000 /* for the peer to read the last bytes before the socket closes */
-#define GATHER_PIECES 64   /* frames per writev; more than the socket usually takes */
+#define LINGER_MS     1000  /* for the peer to read the last bytes before the socket closes */
+#define GATHER_PIECES 64    /* frames per writev; more than the socket usually takes */
 
 /* --- state --------------------------------------------------------------------------------- */
 

@@ -153,6 +153,7 @@ class Actor:
 
     def _on_subscribed(self, channels, command, ack, since):
         recovered = set(ack.get("recovered", ()))
+        doubtful = set(ack.get("suspect", ()))
         if recovered - set(since):
             raise judge.Fault(f"recovered {recovered} but asked for {set(since)}")
         wrong = None
@@ -168,7 +169,8 @@ class Actor:
                     channel, mode, recovered=channel in recovered, back=channel in since,
                     delta=command.get("delta", False if is_new else None),
                     max_rate=command.get("max_rate", 0 if is_new else None),
-                    snapshot=command.get("snapshot", True), feed=ack.get("feed", "ok"))
+                    snapshot=command.get("snapshot", True),
+                    feed="suspect" if channel in doubtful else ack.get("feed", "ok"))
             except judge.Fault as fault:
                 wrong = fault
             rate = self.ledger.subs[channel].max_rate

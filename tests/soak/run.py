@@ -36,6 +36,7 @@ from truth import Truth
 
 FAULTS_MAX = 5  # shown; the run ends early then
 NEWEST_S = 2  # in which everyone holds the newest value
+ACT_S = 1.0  # what a client had begun before the quiet ends in this
 SETTLE_S = 40  # in which clients are back after the noise
 
 
@@ -183,6 +184,7 @@ class Soak:
         self.setting.is_quiet = True
         await self.fleet.wait_ready()
         await asyncio.wait_for(self.publisher.settle(), SETTLE_S)
+        await asyncio.sleep(ACT_S)
         absent = await self.until(lambda: [c for c in self.clients if not c.is_ready], SETTLE_S)
         for client in absent:
             self.fault([f"FAULT {client.name} does not get back to {client.node.name}",

@@ -25,7 +25,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { CHANNELS = 12, CLIENTS = 14, STEPS = 3000, PAYLOAD_MAX = 900, SMALL_BUFFER = 4096, QUESTIONS_MAX = 256 };
+enum {
+    CHANNELS = 12,
+    CLIENTS = 14,
+    STEPS = 3000,
+    PAYLOAD_MAX = 900,
+    SMALL_BUFFER = 4096,
+    QUESTIONS_MAX = 256
+};
 
 struct channel {
     char name[32];
@@ -395,7 +402,8 @@ static void on_event(struct world *w, struct client *c, enum ws_event event, str
         on_ack(w, c, m->payload);
     } else if (has(m->payload, "\"action\":\"push\"")) {
         on_push(w, c, m->payload);
-    } else if (!has(m->payload, "\"action\":\"hello\"") && !has(m->payload, "\"action\":\"slow\"")) {
+    } else if (!has(m->payload, "\"action\":\"hello\"") &&
+               !has(m->payload, "\"action\":\"slow\"")) {
         complain(w, "unexpected", c, m->payload);
     }
 }
@@ -506,16 +514,18 @@ static void world_init(struct world *w, uint64_t seed)
 {
     *w = (struct world){.seed = seed};
     rng_init_seed(&w->rng, seed);
-    const char *sets[] = {seed % 2 == 0 ? "node.pace_ms=0" : "node.pace_ms=1", "node.id=t",
-                          "limits.commands_per_s=1000000",
-                          "node.ping_ms=0",
-                          seed % 3 == 0 ? "limits.soft_bytes=6000" : "limits.soft_bytes=30000",
-                          "namespace.quote.mode=latest",
-                          "namespace.quote.modes=latest all",
-                          "namespace.trade.modes=latest all",
-                          seed % 4 == 0 ? "namespace.trade.batch_ms=3" : "namespace.trade.batch_ms=0",
-                          seed % 5 == 0 ? "namespace.quote.batch_ms=2" : "namespace.quote.batch_ms=0",
-                          NULL};
+    const char *sets[] = {
+        seed % 2 == 0 ? "node.pace_ms=0" : "node.pace_ms=1",
+        "node.id=t",
+        "limits.commands_per_s=1000000",
+        "node.ping_ms=0",
+        seed % 3 == 0 ? "limits.soft_bytes=6000" : "limits.soft_bytes=30000",
+        "namespace.quote.mode=latest",
+        "namespace.quote.modes=latest all",
+        "namespace.trade.modes=latest all",
+        seed % 4 == 0 ? "namespace.trade.batch_ms=3" : "namespace.trade.batch_ms=0",
+        seed % 5 == 0 ? "namespace.quote.batch_ms=2" : "namespace.quote.batch_ms=0",
+        NULL};
     const struct config_source source = {.sets = sets};
     struct buf error = {0}, warnings = {0};
     w->config = config_load(&source, &error, &warnings);
