@@ -60,7 +60,7 @@ void push_open(struct push *w, size_t parts_bytes, uint32_t count)
 
 static void put_missed(struct push *w, uint64_t missed)
 {
-    char digits[DIGITS_MAX];
+    char digits[DIGITS_MAX] = {0};
     unsigned count = count_digits(missed);
     for (unsigned i = count; i > 0; i--) {
         digits[i - 1] = (char)('0' + missed % 10);

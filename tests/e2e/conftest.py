@@ -128,6 +128,12 @@ def node(world, redis):
 
 
 @pytest.fixture
+def node_of(world, redis):
+    """node_of(settings) -> a node with these, ready."""
+    return lambda settings: world.node(redis, settings=settings)
+
+
+@pytest.fixture
 def connect():
     """connect(node, **query) -> Client that has read its hello. raw=True: a raw client."""
     opened = []
