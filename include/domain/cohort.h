@@ -83,10 +83,13 @@ struct cohort_gate {
 
 /* A publication on its way through the stream. */
 struct cohort_part {
-    struct item *item;  /* a reference */
-    uint64_t missed;    /* publications left out before it */
-    uint32_t sub_index; /* in subs */
-    uint8_t form;       /* enum publication_form */
+    struct item *item; /* a reference */
+    /* The publication alone in its message, uncompressed; lives as long as the item. Looked up
+     * while the publication is at hand: it no longer is when the cohort is flushed. */
+    struct frame *single;
+    uint64_t missed;         /* publications left out before it */
+    uint32_t sub_index : 24; /* in subs */
+    uint32_t form : 8;       /* enum publication_form */
 };
 
 struct cohort_entry {

@@ -96,7 +96,11 @@ void cohort_append(struct cohort *c, struct item *item, uint32_t sub_index,
         hub_schedule(c->hub, c);
     }
     *cohort_part(c, c->part_end++) = (struct cohort_part){
-        .item = item_ref(item), .missed = missed, .sub_index = sub_index, .form = (uint8_t)form};
+        .item = item_ref(item),
+        .single = publication_frame(item->p, c->format.raw ? FORM_RAW : form, NULL),
+        .missed = missed,
+        .sub_index = sub_index & 0xffffff,
+        .form = (uint8_t)form};
     c->pending_bytes += item->p->payload_bytes;
     if (c->pending_bytes >= PENDING_BYTES)
         hub_schedule_now(c->hub, c);
@@ -106,8 +110,7 @@ void cohort_append(struct cohort *c, struct item *item, uint32_t sub_index,
 
 static struct push_part push_part_of(const struct cohort_part *p)
 {
-    return (struct push_part){.single = publication_frame(p->item->p, p->form, NULL),
-                              .missed = p->missed};
+    return (struct push_part){.single = p->single, .missed = p->missed};
 }
 
 /* How many parts from `from` on go into one message, and how many bytes they are. */
@@ -117,6 +120,7 @@ static uint32_t measure_run(struct cohort *c, uint64_t from, size_t *bytes)
     *bytes = 0;
     while (from + count < c->part_end && count < PUSH_ITEMS_MAX) {
         const struct push_part pp = push_part_of(cohort_part(c, from + count));
+        __builtin_prefetch(cohort_part(c, from + count + 1)->single);
         size_t more = push_part_bytes(&pp);
         if (count > 0 && *bytes + more > PUSH_BYTES_MAX)
             break;
@@ -154,9 +158,8 @@ static void seal_run(struct cohort *c)
 static void seal_raw(struct cohort *c)
 {
     const struct cohort_part *p = cohort_part(c, c->part_sealed++);
-    struct frame *f = hub_frame(c->hub, p->item->p, c->format, FORM_RAW);
-    if (f != NULL)
-        push_entry(c, frame_ref(f));
+    if (p->single != NULL) /* else it has no bytes: the end of a value */
+        push_entry(c, frame_ref(hub_frame(c->hub, p->item->p, c->format, FORM_RAW)));
 }
 
 void cohort_seal(struct cohort *c)
