@@ -90,6 +90,7 @@ class Actor:
         self.ledger.note(f"[closed with {code} by {self.node.name}]")
         self.setting.stats[f"closed {code}"] += 1
         self.ended.set()
+        self.is_ready = False
         self.ledger.disconnect()
         if code is None or code in LEGAL_CODES:
             return
@@ -240,6 +241,7 @@ class Actor:
         self.ledger.note(f"[left {self.node.name}]")
         self.ledger.disconnect()
         self.ended.set()
+        self.is_ready = False
 
     async def _act(self):
         """One thing at random. False: not connected any more."""
@@ -282,7 +284,7 @@ class Actor:
                 return
         else:  # nobody tells it when its subscriptions are there
             await self._wait_ended(RAW_S * self.setting.rules.stretch)
-        self.is_ready = True
+        self.is_ready = not self.ended.is_set()
         while not self.ended.is_set():
             await self._wait_ended(self.rng.uniform(0.3, 6))
             if self.ended.is_set():
