@@ -182,7 +182,15 @@ class Soak:
     async def settle(self):
         """Noise is over: nodes get ready, clients come back, nothing is published."""
         self.setting.is_quiet = True
-        await self.fleet.wait_ready()
+        try:
+            await self.fleet.wait_ready()
+        except AssertionError as late:
+            self.fault([f"FAULT of a node after the noise: {late}"])
+            for node in self.fleet.nodes:
+                reply = node.ops_get("/readyz")
+                self.say(f"  {node.name}: {reply.status} {reply.body[:200]!r}, log:")
+                for line in node.log().splitlines()[-20:]:
+                    self.say(f"    {line}")
         await asyncio.wait_for(self.publisher.settle(), SETTLE_S)
         await asyncio.sleep(ACT_S)
         absent = await self.until(lambda: [c for c in self.clients if not c.is_ready], SETTLE_S)
