@@ -30,9 +30,11 @@ class Adversary:
                 act = self.rng.choice(self.acts)
                 task = asyncio.create_task(act())
                 under_way.add(task)
-                task.add_done_callback(under_way.discard)
                 if self.rng.random() < 0.6:
-                    await task
+                    await asyncio.wait({task})  # which does not cancel it when we are
+                for done in [t for t in under_way if t.done()]:
+                    under_way.discard(done)
+                    done.result()
         finally:
             if under_way:  # they end by themselves in a few seconds
                 await asyncio.wait(under_way, timeout=60)
