@@ -120,9 +120,9 @@ class Ledger:
 
     def feed(self, state):
         """hello, heartbeat, state or ack said "ok" or "suspect"."""
+        if self.is_suspect or state != "ok":
+            self.suspect_at = self.clock()  # it was until now
         self.is_suspect = state != "ok"
-        if state == "suspect":
-            self.suspect_at = self.clock()
 
     def subscribed(self, channel, mode, recovered=False, back=False, delta=None, max_rate=None,
                    snapshot=True, feed="ok"):

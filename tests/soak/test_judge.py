@@ -153,6 +153,17 @@ def test_plain_loss_with_word_of_it_passes():
     case.item(PLAIN, 5, n=10)
 
 
+def test_plain_loss_behind_an_item_of_a_suspect_time_passes():
+    case = Case()
+    case.start(PLAIN)
+    case.ledger.feed("suspect")
+    case.now += 5
+    case.item(PLAIN, 4)
+    case.now += 5
+    case.ledger.feed("ok")
+    case.item(PLAIN, 5, n=8)
+
+
 def test_plain_loss_that_nobody_can_know_of_passes():
     case = Case()
     case.start(PLAIN)
