@@ -28,7 +28,6 @@ from truth import CLEARED
 WITHOUT = {  # what a program may be forgiven, by name
     "stored": "values, logs and positions are not read from Redis",
     "ahead": "a node that lags gives a client who is ahead of it an older snapshot",
-    "doubt": "who subscribes to a plain channel is not told that its value may be old",
 }
 KEPT = 30  # messages shown with a fault
 SHOWN = 4000  # characters of each
@@ -79,7 +78,7 @@ class Subscription:
         self.is_recovered = False
         self.was_suspect = False  # when it subscribed
         self.skips = False  # the next item may tell of conflation, in `all` too
-        self.is_doubtful = False  # the last item was a snapshot of a plain channel
+        self.is_doubtful = False  # the ack said that something may be lost before the next item
         self.at = None  # when the last item came
 
     def position(self):
@@ -125,7 +124,7 @@ class Ledger:
         self.is_suspect = state != "ok"
 
     def subscribed(self, channel, mode, recovered=False, back=False, delta=None, max_rate=None,
-                   snapshot=True, feed="ok"):
+                   snapshot=True, feed="ok", doubtful=False):
         """An ack; None: was not in the command. back: the command held our position."""
         sub = self.subscription(channel)
         if delta is not None:
@@ -148,6 +147,7 @@ class Ledger:
         sub.is_recovered = recovered
         sub.snapshot = snapshot
         sub.was_suspect = feed != "ok"
+        sub.is_doubtful = doubtful
         if back and sub.position():
             self._count_recovery(sub, recovered)
 
@@ -350,11 +350,12 @@ class Ledger:
                 raise Fault(f"seq {seq} after {sub.seq}", *where)
             if not sub.is_first and missed != seq - sub.seq - 1:
                 raise Fault(f"missed says {missed}, after seq {sub.seq}", *where)
-        is_doubtful, sub.is_doubtful = sub.is_doubtful, sub.is_first and item.get("snap", False)
-        is_doubtful = is_doubtful or (sub.is_first and sub.is_recovered)
+        is_doubtful = sub.is_doubtful
+        sub.is_doubtful = is_doubtful and item.get("snap", False)
         if sub.n is None or (sub.is_first and not sub.is_recovered):
             return
-        if is_doubtful and "doubt" in self.rules.without:
+        if is_doubtful:
+            self.stats["doubted, and said"] += 1
             return
         lost = n - sub.n - 1 - missed
         if lost < 0 and not item.get("snap"):

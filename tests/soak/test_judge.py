@@ -164,6 +164,19 @@ def test_plain_loss_behind_an_item_of_a_suspect_time_passes():
     case.item(PLAIN, 5, n=8)
 
 
+def test_plain_loss_on_a_channel_that_the_ack_doubted_passes():
+    case = Case()
+    case.start(PLAIN, doubtful=True)
+    with flagged("no word of a suspect feed"):
+        case.item(PLAIN, 4, n=9)
+    case = Case()
+    case.subscribe(PLAIN, doubtful=True)
+    case.item(PLAIN, 3, epoch=EPOCH, snap=True)
+    case.item(PLAIN, 4, n=9)
+    with flagged("no word of a suspect feed"):
+        case.item(PLAIN, 5, n=12)
+
+
 def test_plain_loss_that_nobody_can_know_of_passes():
     case = Case()
     case.start(PLAIN)
