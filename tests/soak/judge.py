@@ -28,6 +28,8 @@ from truth import CLEARED
 WITHOUT = {  # what a program may be forgiven, by name
     "stored": "values, logs and positions are not read from Redis",
     "ahead": "a node that lags gives a client who is ahead of it an older snapshot",
+    "held": "after an outage, what comes before the command link is up goes out before what the log "
+            "has of the time between, which is then said to be lost",
 }
 KEPT = 30  # messages shown with a fault
 SHOWN = 4000  # characters of each
@@ -335,6 +337,10 @@ class Ledger:
         if sub.skips:
             return
         self.stats["lost in all, and said"] += gap
+        history = values.NAMESPACES[values.namespace(sub.channel)]["history"]
+        is_forgiven = self.rules.rewinds or "held" in self.rules.without
+        if gap < history and not is_forgiven:
+            raise Fault(f"{gap} lost in mode all though the log has them", *where)
         if self.rules.calm:
             raise Fault(f"{gap} lost in mode all though nothing fails", *where)
 

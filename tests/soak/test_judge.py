@@ -213,11 +213,12 @@ def test_loss_is_flagged(channel, calm):
         case.item(channel, 5)
 
 
-def test_loss_in_all_is_flagged_though_it_is_said_when_nothing_fails():
-    case = Case(calm=True)
-    case.start(LOG)
+@pytest.mark.parametrize("channel, calm", [(LOG, True), (LOG, False), (PLAIN, True)])
+def test_loss_in_all_that_need_not_be_is_flagged_though_it_is_said(channel, calm):
+    case = Case(calm=calm)
+    case.start(channel)
     with flagged("lost in mode all"):
-        case.item(LOG, 6, missed=2)
+        case.item(channel, 6, missed=2)
 
 
 @pytest.mark.parametrize("missed", [1, 3, 2**64 - 1])
