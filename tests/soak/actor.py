@@ -11,7 +11,8 @@ import judge
 import values
 import wslink
 
-ANSWER_S = 30  # for the answer to a command, and longest silence; stretched under sanitizers
+ANSWER_S = 30  # in which a command is answered; stretched under sanitizers, as all limits are
+SILENCE_S = 10  # the longest of a connection, with a heartbeat every 2 s
 RAW_S = 1  # in which a raw client's subscriptions are there
 LEGAL_CODES = {4101, 4200}
 BACK = 0.85  # of reconnects say where they were
@@ -47,7 +48,7 @@ class Actor:
         self.wanted = set()  # channels to subscribe to on the next connection
         self.is_ready = False  # has all it asked for
 
-    # --- what comes -------------------------------------------------------------------------------
+    # --- what comes ------------------------------------------------------------------------------
 
     def _fault(self, fault):
         self.setting.on_fault(self, fault)
@@ -104,7 +105,7 @@ class Actor:
     def _now():
         return asyncio.get_running_loop().time()
 
-    # --- commands -----------------------------------------------------------------------------------
+    # --- commands --------------------------------------------------------------------------------
 
     async def _ask(self, then, **members):
         """Sends a command and waits for its answer, which `then` sees before what follows it.
@@ -202,7 +203,7 @@ class Actor:
             options["snapshot"] = False
         return options
 
-    # --- a connection ---------------------------------------------------------------------------------
+    # --- a connection ----------------------------------------------------------------------------
 
     def _some_channels(self, most=8):
         channels = sorted(self.setting.truths)
@@ -264,7 +265,8 @@ class Actor:
         elif act == "change" and on:
             options = self._options()
             options.pop("snapshot", None)
-            await self._subscribe(self.rng.sample(on, self.rng.randint(1, len(on))), options=options)
+            some = self.rng.sample(on, self.rng.randint(1, len(on)))
+            await self._subscribe(some, options=options)
         elif act == "snapshot" and on:
             await self._ask(lambda ack: None, action="snapshot", channels=[self.rng.choice(on)])
         return not self.ended.is_set()
@@ -300,7 +302,8 @@ class Actor:
             pass
 
     def _check_alive(self):
-        if self.kind == "json" and self._now() - self.link.heard_at > 10 * self.setting.rules.stretch:
+        limit_s = SILENCE_S * self.setting.rules.stretch
+        if self.kind == "json" and self._now() - self.link.heard_at > limit_s:
             self._fault(judge.Fault(f"{self.node.name} says nothing, not even a heartbeat"))
             self._leave(abort=True)
 

@@ -50,7 +50,7 @@ class Adversary:
     def _ways(self):
         return self.rng.choice([(proxy.UP,), (proxy.DOWN,), (proxy.UP, proxy.DOWN)])
 
-    # --- the network --------------------------------------------------------------------------------
+    # --- the network -----------------------------------------------------------------------------
 
     async def reset(self):
         name, gate = self._some_proxy()
@@ -79,7 +79,7 @@ class Adversary:
         await asyncio.sleep(seconds)
         gate.heal()
 
-    # --- processes ------------------------------------------------------------------------------------
+    # --- processes -------------------------------------------------------------------------------
 
     async def kill_node(self):
         index = self.rng.randrange(len(self.fleet.nodes))

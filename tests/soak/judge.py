@@ -1,14 +1,14 @@
 """The judge: holds what one client is told against the contract and against what was published.
 
-A ledger belongs to one client and lives over all its connections. It is fed what the client sees, in
-order, and raises Fault at the first thing that the contract does not allow. It does no I/O and reads
-no clock but the one it is given, so hand-made histories can be put to it (test_judge.py).
+A ledger belongs to one client and lives over all its connections. It is fed what the client sees,
+in order, and raises Fault at what the contract does not allow. It does no I/O and reads no clock
+but the one it is given, so hand-made histories can be put to it (test_judge.py).
 
 What must hold, for each numbered item of a subscription:
 
     first item, no position            carries the epoch; nothing to compare with
-    first item, back with a position   recovered: goes on exactly; else a snapshot, or `missed` exact
-    same epoch                         seq == previous + 1 + missed; a snapshot may stand where it is
+    first item, back with a position   recovered: goes on exactly; else a snapshot, `missed` exact
+    same epoch                         seq == previous + 1 + missed; a snapshot may repeat it
     another epoch                      only when Redis was put back to an older copy
     always                             the data is, byte for byte, what has this number
 
@@ -97,7 +97,7 @@ class Ledger:
         self.recent = collections.deque(maxlen=KEPT)
         self.connect(raw=False)
 
-    # --- what happens to the client ------------------------------------------------------------
+    # --- what happens to the client --------------------------------------------------------------
 
     def connect(self, raw):
         """A new connection; nothing is subscribed on it."""
@@ -278,7 +278,7 @@ class Ledger:
             raise Fault("a patch that does not make the value", sub.channel, epoch, seq, n)
         return n
 
-    # --- order and loss -----------------------------------------------------------------------------
+    # --- order and loss --------------------------------------------------------------------------
 
     def _check_order(self, sub, truth, item, epoch, seq, n):
         missed = item.get("missed", 0)
@@ -379,7 +379,7 @@ class Ledger:
         since = (sub.at or 0) - EXCUSE_S * self.rules.stretch
         return self.is_suspect or sub.was_suspect or self.suspect_at >= since
 
-    # --- rates -----------------------------------------------------------------------------------------
+    # --- rates -----------------------------------------------------------------------------------
 
     def _check_rate(self, sub, item):
         """Late arrival only ever makes the count lower than what was sent, so this needs no slack
@@ -392,7 +392,7 @@ class Ledger:
             raise Fault(f"{sub.rated} items in {now - sub.rated_from:.2f} s at max_rate "
                         f"{sub.max_rate}", sub.channel, sub.epoch, sub.seq)
 
-    # --- the end ---------------------------------------------------------------------------------------
+    # --- the end ---------------------------------------------------------------------------------
 
     def holds_newest(self, channel):
         """Does the client have what was published last?"""

@@ -91,7 +91,7 @@ class Proxy:
         pair.tasks = [asyncio.create_task(pair.pump(reader, UP)),
                       asyncio.create_task(pair.pump(to_reader, DOWN))]
 
-    # --- misbehaviour -----------------------------------------------------------------------------
+    # --- misbehaviour ----------------------------------------------------------------------------
 
     def stall(self, ways=(UP, DOWN)):
         for way in ways:

@@ -60,7 +60,7 @@ class Publisher:
         self.published = 0
         self.is_busy = True  # publishing at random
 
-    # --- the connection -------------------------------------------------------------------------
+    # --- the connection --------------------------------------------------------------------------
 
     async def _connect(self):
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -115,7 +115,7 @@ class Publisher:
                 await self._connect()
         return self.writer is not None
 
-    # --- publishing ---------------------------------------------------------------------------------
+    # --- publishing ------------------------------------------------------------------------------
 
     def publish(self, truth, clear=False):
         n = truth.send(clear and truth.is_stamped)

@@ -155,7 +155,7 @@ class Soak:
         self.say(f"published {self.publisher.published}, items {items}, "
                  f"connections {self.stats['connections']}")
 
-    # --- the end -----------------------------------------------------------------------------------
+    # --- the end ---------------------------------------------------------------------------------
 
     async def until(self, check, seconds):
         """Polls check() until it is empty; returns what it is at last."""

@@ -67,7 +67,7 @@ def flagged(what):
     return pytest.raises(judge.Fault, match=what)
 
 
-# --- histories that are right -------------------------------------------------------------------------
+# --- histories that are right --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("channel", [LATEST, LOG, PLAIN])
@@ -201,7 +201,7 @@ def test_what_a_change_to_all_had_skipped_before_passes():
         case.item(LATEST, 9, missed=2)
 
 
-# --- histories that are wrong ------------------------------------------------------------------------------
+# --- histories that are wrong --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("channel", [LATEST, LOG, PLAIN])
@@ -480,7 +480,7 @@ def test_a_client_that_never_got_a_value_is_stale():
     assert case.ledger.stale(only_started=True) == []
 
 
-# --- raw ------------------------------------------------------------------------------------------------------
+# --- raw -----------------------------------------------------------------------------------------
 
 
 def raw_case(**rules):
@@ -507,7 +507,7 @@ def test_wrong_raw_payloads_are_flagged(then, what):
         case.ledger.raw_value(values.text(LOG, then))
 
 
-# --- the record -------------------------------------------------------------------------------------------------
+# --- the record ----------------------------------------------------------------------------------
 
 
 def test_an_answer_that_clients_contradict_is_flagged():

@@ -21,7 +21,7 @@ class Truth:
         self.newest = None  # (epoch, seq, n) of the last answer
         self.is_rewound = False  # Redis went back to an older copy of itself
 
-    # --- the publisher's side ----------------------------------------------------------------
+    # --- the publisher's side --------------------------------------------------------------------
 
     def send(self, clear=False):
         """The next number, about to be published."""
@@ -45,7 +45,7 @@ class Truth:
         self.newest = (epoch, seq, n)
         return self._number(epoch, seq, n)
 
-    # --- the clients' side -------------------------------------------------------------------
+    # --- the clients' side -----------------------------------------------------------------------
 
     def saw(self, epoch, seq, n):
         """A client was given n (or CLEARED) under this number. Returns what is wrong, or None."""
@@ -77,7 +77,7 @@ class Truth:
         """The same, and those that a raw client is not shown."""
         return sum(after < n < before for n in self.uncertain | self.cleared)
 
-    # --- for people and for the end ----------------------------------------------------------
+    # --- for people and for the end --------------------------------------------------------------
 
     def audit(self):
         """What can only be said when all is over: numbers rise with what was published."""

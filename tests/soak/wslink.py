@@ -72,7 +72,7 @@ class Link(asyncio.Protocol):
             self.abort()
             raise
 
-    # --- asyncio ----------------------------------------------------------------------------------
+    # --- asyncio ---------------------------------------------------------------------------------
 
     def connection_made(self, transport):
         self.transport = transport
@@ -155,7 +155,7 @@ class Link(asyncio.Protocol):
         elif opcode != PONG:
             raise ValueError(f"opcode {opcode}")
 
-    # --- the owner's side ---------------------------------------------------------------------------
+    # --- the owner's side ------------------------------------------------------------------------
 
     def _send(self, opcode, payload):
         if self.transport is None or self.transport.is_closing():
