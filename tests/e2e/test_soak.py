@@ -1,4 +1,4 @@
-"""The soak, briefly: its judge is tested, then a short run is judged. `make soak` goes on for longer."""
+"""The soak, briefly: its judge is tested, then a short run is judged. `make soak` goes on."""
 
 import os
 import subprocess

@@ -28,8 +28,8 @@ from truth import CLEARED
 WITHOUT = {  # what a program may be forgiven, by name
     "stored": "values, logs and positions are not read from Redis",
     "ahead": "a node that lags gives a client who is ahead of it an older snapshot",
-    "held": "after an outage, what comes before the command link is up goes out before what the log "
-            "has of the time between, which is then said to be lost",
+    "held": "after an outage, what comes before the command link is up goes out before what the "
+            "log has of the time between, which is then said to be lost",
 }
 KEPT = 30  # messages shown with a fault
 SHOWN = 4000  # characters of each
@@ -158,7 +158,8 @@ class Ledger:
         is_kept = values.NAMESPACES[values.namespace(sub.channel)]["history"] > 0
         if (self.rules.calm and is_kept and not recovered and not sub.was_suspect
                 and "stored" not in self.rules.without):
-            raise Fault("not recovered though the log reaches back", sub.channel, sub.epoch, sub.seq)
+            raise Fault("not recovered though the log reaches back", sub.channel, sub.epoch,
+                        sub.seq)
 
     def unsubscribed(self, channel):
         self.subscription(channel).is_on = False
@@ -238,7 +239,7 @@ class Ledger:
         if not item.get("cleared") and not item.get("plain"):
             raise Fault("an item without a number", sub.channel)
         if not self.rules.rewinds:
-            raise Fault("an item without a number, though all were published in one way", sub.channel)
+            raise Fault("an item without a number, though all have one", sub.channel)
         sub.state = None
         sub.n = CLEARED
 
@@ -407,7 +408,7 @@ class Ledger:
         return sub.n == n
 
     def stale(self, only_stamped=False, only_started=False):
-        """Channels of which the client holds an old value. only_started: where it has had an item."""
+        """Channels of which it holds an old value. only_started: where it has had an item."""
         found = []
         for channel, sub in self.subs.items():
             if not sub.is_on or (only_stamped and not self.truths[channel].is_stamped):

@@ -3,10 +3,10 @@
 
     BUILD=build tests/soak/run.py [--seconds 600] [--seed N] [--clients 300] [--calm] [--rewind]
 
-Three nodes reach one Redis through proxies that misbehave. Publishers write numbered values; clients
-do as they like; an adversary breaks links and processes. Every item that a client gets is held
-against what was published (judge.py). When the noise is over, everybody must hold the newest values:
-first with nothing published any more, then once more after a last value on each channel.
+Three nodes reach one Redis through proxies that misbehave. Publishers write numbered values;
+clients do as they like; an adversary breaks links and processes. Every item that a client gets is
+held against what was published (judge.py). When the noise is over, everybody must hold the newest
+values: first with nothing published any more, then once more after a last value on each channel.
 
 The seed is printed first and decides what is tried; when exactly it happens is up to the machine.
 On a fault: what is wrong, the client's last messages, the record around it, and exit status 1.

@@ -1,4 +1,4 @@
-"""The fleet of a soak: a Redis that keeps what it has answered for, a proxy for each node, nodes."""
+"""The fleet of a soak: a Redis that keeps what it answered for, a proxy for each node, nodes."""
 
 import asyncio
 import pathlib

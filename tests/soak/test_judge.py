@@ -1,4 +1,4 @@
-"""The judge judged: hand-made histories, good ones that must pass and bad ones that it must flag."""
+"""The judge judged: hand-made histories, good ones that must pass and bad ones to be flagged."""
 
 import json
 import pathlib

@@ -38,7 +38,7 @@ class Truth:
         self.uncertain.add(n)
 
     def answer(self, n, epoch=None, seq=None):
-        """Redis has published n, stamped or plain. Returns what is wrong with the answer, or None."""
+        """Redis has published n, stamped or plain. Returns what is wrong with that, or None."""
         if not self.is_stamped:
             self.newest = (None, None, n)
             return None
