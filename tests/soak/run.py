@@ -182,6 +182,8 @@ class Soak:
     async def settle(self):
         """Noise is over: nodes get ready, clients come back, nothing is published."""
         self.setting.is_quiet = True
+        for client in self.clients:
+            client.hurry()
         try:
             await self.fleet.wait_ready()
         except AssertionError as late:

@@ -13,6 +13,7 @@ import subprocess
 import zlib
 
 TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
+WIDE_BYTES = 1 << 20
 LOST = 1006  # no close frame was seen
 TAIL = b"\x00\x00\xff\xff"
 
@@ -187,6 +188,12 @@ class Link(asyncio.Protocol):
         self._send(CLOSE, struct.pack(">H", code))
         if self.transport is not None:
             self.transport.close()
+
+    def widen(self):
+        """Gives the socket room, if it had little."""
+        if self.transport is not None and not self.transport.is_closing():
+            sock = self.transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, WIDE_BYTES)
 
     def describe(self):
         """The state of the socket, for a fault that is about silence."""
