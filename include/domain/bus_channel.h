@@ -3,10 +3,10 @@
  *
  * The numbering of a channel, as this node knows it:
  *
- *      epoch, seq   the newest publication known, whether from the subscriber link or from the
- * store live_seq     the newest one seen on the subscriber link retired      the epoch that was
- * changed to the present one after a failover took numbers back: what was stamped with it before
- * the change belongs to the present one
+ *      epoch, seq   the newest publication known, from the subscriber link or from the store
+ *      live_seq     the newest one seen on the subscriber link
+ *      retired      the epoch that was changed to the present one after a failover took numbers
+ *                   back: what was stamped with it before belongs to the present one
  *
  * The store and the stream come over two connections, so after a read of the store, messages that
  * it already covers are still on their way: live_seq < their seq <= seq, and they are dropped. One
@@ -99,10 +99,11 @@ struct stored_entry {
     uint64_t seq;
     uint64_t ts_ms;
     struct slice data;
+    bool is_too_large; /* it has data, but more than may be sent: not fetched */
 };
 
 /* Makes a publication of a stored entry, newer than what is known or of a new epoch. NULL, with
- * the numbering moved on, when its data cannot travel. is_snapshot: see struct publication. */
+ * the numbering as it was, when its data cannot travel. is_snapshot: see struct publication. */
 struct publication *bus_intake_stored(struct bus_intake *in, struct bus_channel *c,
                                       const struct stored_entry *entry, bool is_snapshot);
 

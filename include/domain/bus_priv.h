@@ -49,8 +49,7 @@ struct bus {
     _Atomic(const char *) reason; /* why the feed is suspect; NULL: it is ok */
 };
 
-/* --- bus.c ---------------------------------------------------------------------------------------
- */
+/* --- bus.c ----------------------------------------------------------------------------------- */
 
 struct bus_channel *bus_add_channel(struct bus *b, struct slice name);
 
@@ -64,14 +63,12 @@ void bus_take_message(struct bus *b, struct bus_channel *c, struct slice payload
 /* The channel is confirmed, and what is stored was read or need not be. */
 void bus_go_live(struct bus *b, struct bus_channel *c);
 
-/* --- bus_stored.c --------------------------------------------------------------------------------
- */
+/* --- bus_stored.c ---------------------------------------------------------------------------- */
 
 /* Is anything of the channel kept in Redis, by its namespace or because it was found stamped? */
 bool bus_is_stored(const struct bus_channel *c);
 
-/* Reads what is stored of a channel, and heals what is missing; bus_go_live follows, maybe at once.
- */
+/* Reads what is stored of a channel, and heals what is missing; bus_go_live follows, maybe now. */
 void bus_load(struct bus *b, struct bus_channel *c);
 
 /* The numbers went back: has the epoch changed. The message is kept back meanwhile. */
@@ -86,8 +83,7 @@ void bus_watch_expiry(struct bus *b, struct bus_channel *c);
 void bus_stored_init(struct bus *b);
 void bus_stored_fini(struct bus *b);
 
-/* --- bus_recovery.c ------------------------------------------------------------------------------
- */
+/* --- bus_recovery.c -------------------------------------------------------------------------- */
 
 /* For hub_upstream.recover: in the worker's thread. */
 void bus_post_recover(void *arg, unsigned worker, struct slice channel, struct slice epoch,
@@ -96,8 +92,7 @@ void bus_serve_recoveries(struct bus *b, struct bus_channel *c); /* the channel 
 void bus_forget_recoveries(struct bus_channel *c); /* nobody waits for them any more */
 void bus_record_recent(struct bus_channel *c, struct publication *p); /* shares p */
 
-/* --- bus_publish.c -------------------------------------------------------------------------------
- */
+/* --- bus_publish.c --------------------------------------------------------------------------- */
 
 /* For hub_upstream.publish: in the worker's thread. */
 void bus_post_publish(void *arg, unsigned worker, struct slice channel, struct slice payload,

@@ -29,10 +29,11 @@ struct bus_read {
     uint64_t seen;         /* the channel's number when it began */
     uint64_t recover_from; /* RECOVER: the first number that is complete */
     struct publication **list; /* RECOVER: read so far, one reference each */
+    uint32_t first;            /* of them that is kept: those before were too many */
     uint32_t count;
     uint32_t cap;
     uint64_t bytes;
-    bool has_overflowed; /* RECOVER: more than may be kept */
+    bool has_overflowed; /* RECOVER: more was recorded than may be kept */
 };
 
 /* A read of the channel in place of the one it may have; start it when it is filled in. */

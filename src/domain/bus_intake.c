@@ -146,13 +146,22 @@ enum intake_result bus_intake_take(struct bus_intake *in, struct bus_channel *c,
     return INTAKE_TAKEN;
 }
 
+static bool can_travel(struct bus_intake *in, const struct stored_entry *entry)
+{
+    if (entry->is_too_large)
+        drop(in, METRIC_DROPPED_LARGE);
+    else if (!utf8_is_valid(entry->data.ptr, entry->data.len))
+        drop(in, METRIC_DROPPED_UTF8);
+    else
+        return true;
+    return false;
+}
+
 struct publication *bus_intake_past(struct bus_intake *in, const struct bus_channel *c,
                                     const struct stored_entry *entry)
 {
-    if (!utf8_is_valid(entry->data.ptr, entry->data.len)) {
-        drop(in, METRIC_DROPPED_UTF8);
+    if (!can_travel(in, entry))
         return NULL;
-    }
     struct publication_head head = {
         .seq = entry->seq, .ts_ms = entry->ts_ms, .cleared = entry->data.len == 0};
     return make(in, c, &head, entry->data);
@@ -161,8 +170,9 @@ struct publication *bus_intake_past(struct bus_intake *in, const struct bus_chan
 struct publication *bus_intake_stored(struct bus_intake *in, struct bus_channel *c,
                                       const struct stored_entry *entry, bool is_snapshot)
 {
-    if (!utf8_is_valid(entry->data.ptr, entry->data.len)) {
-        drop(in, METRIC_DROPPED_UTF8);
+    if (!can_travel(in, entry)) {
+        if (is_snapshot)
+            keep_last(c, NULL);
         return NULL; /* its number shows as a gap */
     }
     struct publication_head head = {.seq = entry->seq,

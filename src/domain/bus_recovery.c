@@ -17,8 +17,7 @@
 
 #include <stdlib.h>
 
-#define RECENT_MAX 16384    /* publications recorded while a log is read */
-#define LOG_BYTES  67108864 /* payload read for one channel at a time */
+#define RECENT_MAX 16384 /* publications recorded while a log is read */
 
 /* A question of a hub. */
 struct bus_recovery {
@@ -82,7 +81,7 @@ static void answer_from_log(struct bus_recovery *q, const struct bus_channel *c,
 {
     struct answer_list a = {.next_seq = q->seq + 1, .is_complete = true};
     a.list = mem_alloc((r->count + c->recent_count + 1) * sizeof *a.list);
-    for (uint32_t i = 0; i < r->count; i++)
+    for (uint32_t i = r->first; i < r->count; i++)
         add(&a, c, r->list[i]);
     for (uint32_t i = 0; i < c->recent_count; i++)
         add(&a, c, c->recent[i]);
@@ -210,14 +209,21 @@ void bus_drop_recent(struct bus_channel *c)
     c->recent_count = c->recent_cap = 0;
 }
 
+static void forget_first(struct bus_read *r)
+{
+    r->bytes -= r->list[r->first]->payload_bytes;
+    publication_unref(r->list[r->first++]);
+}
+
+/* Keeps as much of the end of the log as one client may be sent; who asks for more gets nothing of
+ * it. Neither does who asks for what lies before an entry that cannot travel. */
 static void keep_entry(struct bus_read *r, const struct stored_entry *entry)
 {
+    uint64_t bytes_max = (uint64_t)r->bus->setup.config->limits.hard_bytes;
     struct publication *p = bus_intake_past(&r->bus->intake, r->channel, entry);
-    r->bytes += entry->data.len;
-    if (p == NULL || r->bytes > LOG_BYTES) {
-        r->has_overflowed = true;
-        if (p != NULL)
-            publication_unref(p);
+    if (p == NULL) {
+        while (r->first < r->count)
+            forget_first(r);
         return;
     }
     if (r->count == r->cap) {
@@ -225,6 +231,9 @@ static void keep_entry(struct bus_read *r, const struct stored_entry *entry)
         r->list = mem_realloc(r->list, r->cap * sizeof(struct publication *));
     }
     r->list[r->count++] = p;
+    r->bytes += p->payload_bytes;
+    while (r->bytes > bytes_max)
+        forget_first(r);
 }
 
 void bus_on_recovery_read(struct bus_read *r, const struct stored_reading *reading)
@@ -236,7 +245,7 @@ void bus_on_recovery_read(struct bus_read *r, const struct stored_reading *readi
     for (uint32_t i = 0; is_same && i < reading->entry_count && !r->has_overflowed; i++)
         keep_entry(r, &reading->entries[i]);
     uint64_t last = reading->entry_count > 0 ? reading->entries[reading->entry_count - 1].seq : 0;
-    if (is_same && !r->has_overflowed && reading->entry_count == STORED_PAGE && last < c->seq) {
+    if (is_same && !r->has_overflowed && reading->has_more && last < c->seq) {
         r->log_from = last + 1;
         bus_read_start(r);
         return;

@@ -67,7 +67,7 @@ void bus_read_start(struct bus_read *r)
 static void free_read(struct bus_read *r)
 {
     list_remove(&r->link);
-    for (uint32_t i = 0; i < r->count; i++)
+    for (uint32_t i = r->first; i < r->count; i++)
         publication_unref(r->list[i]);
     free(r->list);
     free(r);
@@ -220,8 +220,8 @@ static void heal(struct bus_read *r, const struct stored_reading *reading)
         if (reading->entries[i].seq > c->seq)
             hand_out_stored(b, c, &reading->entries[i], false);
     }
-    if (c->seq < reading->value.seq && reading->entry_count == STORED_PAGE) {
-        r->log_from = c->seq + 1;
+    if (c->seq < reading->value.seq && reading->has_more) {
+        r->log_from = reading->entries[reading->entry_count - 1].seq + 1;
         bus_read_start(r);
         return;
     }
@@ -237,10 +237,12 @@ static void adopt(struct bus_read *r, const struct stored_reading *reading)
     struct bus *b = r->bus;
     struct bus_channel *c = r->channel;
     bool had_value = c->last != NULL;
+    bool has_data = reading->value.data.len > 0 || reading->value.is_too_large;
     bus_intake_set_epoch(c, reading->epoch, reading->value.seq);
+    c->ts_ms = reading->value.ts_ms;
     c->has_hole = false;
-    if (reading->value.data.len > 0 || had_value)
-        hand_out_stored(b, c, &reading->value, reading->value.data.len > 0);
+    if (has_data || had_value)
+        hand_out_stored(b, c, &reading->value, has_data);
     finish_load(r);
 }
 
@@ -297,6 +299,10 @@ static void on_loaded(struct bus_read *r, const struct stored_reading *reading)
 
 void bus_on_regressed(struct bus *b, struct bus_channel *c, struct slice payload)
 {
+    if (c->read != NULL && c->read->kind == BUS_READ_RENEW) { /* the command link is down */
+        metrics_add(b->setup.metrics, METRIC_DROPPED_STALE, 1);
+        return;
+    }
     log_warn("numbers_went_back", LOG_SLICE("channel", bus_channel_name(c)),
              LOG_INT("seq", c->seq));
     bus_read_start(bus_read_new(b, c, BUS_READ_RENEW, STORED_NO_LOG));
@@ -363,6 +369,7 @@ static void on_renewed(struct bus_read *r, const struct stored_reading *reading)
         return;
     }
     bus_intake_renew(c, reading->epoch, reading->value.seq);
+    c->ts_ms = reading->value.ts_ms;
     hand_out_stored(b, c, &reading->value, reading->value.data.len > 0);
     finish_load(r);
 }
@@ -447,11 +454,16 @@ static void ask(struct bus_read *r)
 {
     struct bus *b = r->bus;
     const struct bus_channel *c = r->channel;
+    const struct stored_place at = {
+        .link = b->command,
+        .prefix = b->prefix,
+        .channel = bus_channel_name(c),
+        .payload_bytes = (size_t)b->setup.config->limits.payload_bytes,
+    };
     if (r->kind == BUS_READ_RENEW)
-        stored_renew(b->command, b->prefix, bus_channel_name(c), bus_channel_epoch(c), c->seq,
-                     r->is_certain, on_reply, r);
+        stored_renew(&at, bus_channel_epoch(c), c->seq, r->is_certain, on_reply, r);
     else
-        stored_ask(b->command, b->prefix, bus_channel_name(c), r->log_from, on_reply, r);
+        stored_ask(&at, r->log_from, on_reply, r);
 }
 
 void bus_command_link_up(struct bus *b)

@@ -90,3 +90,85 @@ def test_many_come_back_at_once(world, redis, connect):
         assert client.expect("ack")["recovered"] == ["trade:A"]
         assert [x["seq"] for x in client.items(11 * i)] == list(range(601 - 11 * i, 601))
     assert node.metric("tickcast_stored_reads_total") - before < 25
+
+
+# --- what others may have written ---------------------------------------------------------------------
+
+def cut(redis, node, publish):
+    """Runs publish() while the node cannot hear."""
+    node.process.send_signal(signal.SIGSTOP)
+    redis("CLIENT", "KILL", "TYPE", "pubsub")
+    publish()
+    node.process.send_signal(signal.SIGCONT)
+
+
+def test_a_log_full_of_what_cannot_travel(node, redis, connect):
+    client = connect(node)
+    redis.stamp("trade:A", "1", 5000)
+    client.subscribe("trade:A")
+    client.item()
+
+    def publish():
+        for _ in range(600):
+            redis.stamp("trade:A", b"\xff", 5000)
+        redis.stamp("trade:A", '"at last"', 5000)
+
+    cut(redis, node, publish)
+    client.wait_for("state", feed="suspect")
+    client.wait_for("state", feed="ok")
+    (item,) = client.items(1)
+    assert (item["seq"], item["data"], item["missed"]) == (602, "at last", 600)
+    client.nothing_more()
+
+
+def test_a_value_that_cannot_travel_is_no_other_history(node, redis, connect):
+    """Nor is one that was cleared: coming back to it must not change the epoch."""
+    redis.stamp("trade:BAD", b"\xff", 5000)
+    redis.stamp("trade:GONE", "1", 5000)
+    redis.stamp("trade:GONE", "", 5000)
+    client = connect(node)
+    client.subscribe("trade:BAD", "trade:GONE")
+    cut(redis, node, lambda: None)
+    client.wait_for("state", feed="ok")
+    assert node.metric("tickcast_epochs_renewed_total") == 0
+
+
+def test_stored_values_over_the_limit(world, redis, connect):
+    """They cannot be sent, and must not cost the link that reads them."""
+    node = world.node(redis, settings={**SETTINGS, "limits.payload_bytes": 100_000})
+    big = '"' + "x" * 200_000 + '"'
+    redis.stamp("quote:BIG", big)
+    for n in range(3):
+        redis.stamp("trade:BIG", str(n), 5000)
+    epoch = redis("HGET", "{tc:trade:BIG}", "epoch").decode()
+    redis.stamp("trade:BIG", big, 5000)
+    redis.stamp("trade:BIG", '"small"', 5000)
+    client = connect(node)
+    client.subscribe("quote:BIG", "quote:OTHER")
+    redis.stamp("quote:BIG", '"small"', heard_by=1)
+    item = client.item()
+    assert (item["channel"], item["seq"], item["data"]) == ("quote:BIG", 2, "small")
+    ack = client.subscribe("trade:BIG", since={"trade:BIG": {"epoch": epoch, "seq": 1}})
+    assert "recovered" not in ack
+    item = client.item()
+    assert (item["snap"], item["seq"], item["data"]) == (True, 5, "small")
+    assert node.metric("tickcast_redis_connects_total", link="command") == 1
+
+
+def test_a_log_larger_than_a_reply_may_be(world, redis, connect):
+    """Pages of a log are bounded in bytes, too."""
+    node = world.node(redis, settings={**SETTINGS, "redis.canary_ms": 5000})
+    client = connect(node)
+    redis.stamp("trade:A", "1", 5000)
+    client.subscribe("trade:A")
+    client.item()
+    value = '"' + "x" * 1_000_000 + '"'
+
+    def publish():
+        for _ in range(100):
+            redis.stamp("trade:A", value, 5000)
+
+    cut(redis, node, publish)
+    eventually(lambda: node.metric("tickcast_healed_publications_total") == 100,
+               20 * SLOWER, "everything to be healed")
+    assert node.metric("tickcast_redis_connects_total", link="command") == 1
