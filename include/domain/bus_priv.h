@@ -40,8 +40,10 @@ struct bus {
     struct loop_timer *linger_timer;
     struct wheel expiries;
     struct loop_timer *expiry_timer;
-    struct list reads;  /* struct bus_read that wait for their turn */
-    struct list flying; /* those that were asked */
+    struct loop_timer *patience_timer;
+    uint64_t subscriber_up_ms; /* since when; monotonic */
+    struct list reads;         /* struct bus_read that wait for their turn */
+    struct list flying;        /* those that were asked */
     uint32_t reads_in_flight;
     uint64_t held_bytes; /* of messages kept back, on all channels */
     bool has_lost;       /* the subscriber link was up once before: what lies between is a hole */
@@ -76,6 +78,10 @@ void bus_on_regressed(struct bus *b, struct bus_channel *c, struct slice payload
 
 /* Are the channel's messages kept back just now? If so, takes a copy of this one. */
 bool bus_hold(struct bus *b, struct bus_channel *c, struct slice payload);
+
+/* Takes what was kept back, in order. A message that starts another read keeps the rest back. */
+void bus_release_held(struct bus *b, struct bus_channel *c);
+void bus_subscriber_link_up(struct bus *b);
 
 void bus_command_link_up(struct bus *b);                      /* reads that were lost begin again */
 void bus_forget_stored(struct bus *b, struct bus_channel *c); /* before it is freed */

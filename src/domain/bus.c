@@ -178,6 +178,7 @@ static void on_subscriber_up(void *arg)
     log_info("redis_up", LOG_STR("link", "subscriber"));
     metrics_set(b->setup.metrics, METRIC_REDIS_UP_SUB, 1);
     metrics_add(b->setup.metrics, METRIC_REDIS_CONNECTS_SUB, 1);
+    bus_subscriber_link_up(b);
     redis_link_subscribe(b->subscriber, slice_str(b->admin_channel));
     b->unconfirmed = b->channels.count;
     size_t it = 0;
@@ -265,6 +266,7 @@ void bus_take_message(struct bus *b, struct bus_channel *c, struct slice payload
     struct publication *p;
     if (bus_hold(b, c, payload))
         return;
+    bus_release_held(b, c); /* where holding has just ended, what was kept back goes first */
     switch (bus_intake_take(&b->intake, c, payload, &p)) {
     case INTAKE_TAKEN:
         bus_watch_expiry(b, c);

@@ -23,6 +23,7 @@
 #define READS_IN_FLIGHT_MAX 64
 #define HELD_BYTES_MAX      67108864 /* 64 MiB on all channels; past it messages go out as they come */
 #define HELD_OVERHEAD       64       /* bytes a message costs besides its own */
+#define PATIENCE_MS         1500 /* with a command link that is not up behind the subscriber link */
 #define EXPIRY_TICK_MS      100
 #define EXPIRY_SLOTS        1024
 
@@ -97,11 +98,18 @@ void bus_read_end(struct bus_read *r)
 /* --- messages kept back --------------------------------------------------------------------------
  */
 
+/* The two links come up one after the other; after an outage it is worth waiting for the second. */
+static bool may_hold(const struct bus *b)
+{
+    return redis_link_is_up(b->command) ||
+           loop_now_ms(b->setup.loop) < b->subscriber_up_ms + PATIENCE_MS;
+}
+
 bool bus_hold(struct bus *b, struct bus_channel *c, struct slice payload)
 {
     const struct bus_read *r = c->read;
-    bool is_holding = r != NULL && (r->kind == BUS_READ_LOAD || r->kind == BUS_READ_RENEW) &&
-                      redis_link_is_up(b->command);
+    bool is_holding =
+        r != NULL && (r->kind == BUS_READ_LOAD || r->kind == BUS_READ_RENEW) && may_hold(b);
     if (!is_holding || b->held_bytes > HELD_BYTES_MAX)
         return false;
     struct held_message *m = mem_alloc(sizeof *m + payload.len);
@@ -123,8 +131,7 @@ static struct held_message *shift_held(struct bus *b, struct list *held)
     return m;
 }
 
-/* Takes what was kept back, in order. A message that starts another read keeps the rest back. */
-static void release_held(struct bus *b, struct bus_channel *c)
+void bus_release_held(struct bus *b, struct bus_channel *c)
 {
     struct list held;
     struct held_message *m;
@@ -134,6 +141,21 @@ static void release_held(struct bus *b, struct bus_channel *c)
         bus_take_message(b, c, slice_of(m->bytes, m->len));
         free(m);
     }
+}
+
+static void on_patience_over(void *arg)
+{
+    struct bus *b = arg;
+    size_t it = 0;
+    struct bus_channel *c;
+    while (!may_hold(b) && (c = map_next(&b->channels, &it)) != NULL)
+        bus_release_held(b, c);
+}
+
+void bus_subscriber_link_up(struct bus *b)
+{
+    b->subscriber_up_ms = loop_now_ms(b->setup.loop);
+    loop_timer_set(b->patience_timer, PATIENCE_MS + 1);
 }
 
 /* --- loading and healing
@@ -179,7 +201,7 @@ static void finish_load(struct bus_read *r)
     struct bus *b = r->bus;
     struct bus_channel *c = r->channel;
     bus_read_end(r);
-    release_held(b, c);
+    bus_release_held(b, c);
     go_on(b, c);
 }
 
@@ -344,7 +366,7 @@ static void on_not_renewed(struct bus_read *r)
         free(shift_held(b, &c->held));
         metrics_add(b->setup.metrics, METRIC_DROPPED_STALE, 1);
     }
-    release_held(b, c);
+    bus_release_held(b, c);
     go_on(b, c);
 }
 
@@ -364,7 +386,7 @@ static void on_renewed(struct bus_read *r, const struct stored_reading *reading)
         bus_intake_renew(c, reading->epoch, first.seq - 1);
         c->live_seq = first.seq - 1;
         bus_read_end(r);
-        release_held(b, c);
+        bus_release_held(b, c);
         go_on(b, c);
         return;
     }
@@ -442,7 +464,8 @@ static void on_reply(void *arg, const struct redis_reply_view *reply)
         if (reading.status == STORED_LOST) {
             struct bus_channel *c = r->channel;
             bus_read_start(r);
-            release_held(b, c); /* the link may be away for long: they go out as they came */
+            if (!may_hold(b)) /* the link may be away for long: they go out as they came */
+                bus_release_held(b, c);
         } else {
             handlers[r->kind](r, &reading);
         }
@@ -490,6 +513,7 @@ void bus_stored_init(struct bus *b)
     list_init(&b->flying);
     wheel_init(&b->expiries, EXPIRY_TICK_MS, EXPIRY_SLOTS, loop_now_ms(b->setup.loop));
     b->expiry_timer = loop_timer_new(b->setup.loop, on_expiry_tick, b);
+    b->patience_timer = loop_timer_new(b->setup.loop, on_patience_over, b);
 }
 
 void bus_stored_fini(struct bus *b)
@@ -497,5 +521,6 @@ void bus_stored_fini(struct bus *b)
     while (!list_is_empty(&b->flying)) /* all without a channel by now */
         free_read(list_entry(b->flying.next, struct bus_read, link));
     loop_timer_free(b->expiry_timer);
+    loop_timer_free(b->patience_timer);
     wheel_fini(&b->expiries);
 }

@@ -140,7 +140,10 @@ static struct catchup *stand(struct session *s, const struct subs *next,
             hub_drop_note(s->cohort->subs[i++].channel, s);
         bool is_new = i == old_count || s->cohort->subs[i].channel != sub->channel;
         struct standing *at = &cu->at[j];
-        *at = is_new ? (struct standing){.seen = sub->channel->count} : catchup_standing(s, i++);
+        if (is_new)
+            at->seen = sub->channel->count;
+        else
+            *at = catchup_standing(s, i++);
         /* What was skipped so far cannot be had one by one any more. */
         if (!is_new && sub->mode == MODE_ALL && at->seen < sub->channel->count)
             at->wants_snap = !s->format.raw;
