@@ -33,8 +33,7 @@ struct session {
     uint64_t id;               /* unique on this node since its start */
     struct catchup *catchup;   /* while it lags, else NULL */
     struct list requests;      /* subscribes that wait for Redis */
-    struct list publishes;     /* publications that Redis has not answered */
-    uint32_t publish_count;    /* of them */
+    uint32_t publish_count;    /* publications that Redis has not answered */
 };
 
 enum recovery_state { RECOVERY_ASKED, RECOVERY_DONE, RECOVERY_FAILED };

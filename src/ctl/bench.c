@@ -153,6 +153,7 @@ static void settle_counts(struct bench *b)
     if (b->estimated) {
         b->deliveries = scaled(b, got, expected);
         b->missed = scaled(b, b->missed, expected);
+        b->lost = scaled(b, b->lost, expected);
         b->payload_bytes = scaled(b, b->payload_bytes, expected);
     }
     if (b->tape == NULL)

@@ -168,7 +168,6 @@ struct session *session_new(struct conn *c, struct cohort_format format)
     rate_limit_init(&s->commands, (uint32_t)c->worker->config->limits.commands_per_s,
                     loop_now_ms(c->worker->loop));
     list_init(&s->requests);
-    list_init(&s->publishes);
     return s;
 }
 

@@ -128,7 +128,6 @@ static void do_list(struct session *s, const struct command *command)
 
 /* A publication that Redis has not answered. */
 struct client_publish {
-    struct list in_session;
     struct list in_hub;
     struct session *session;
     uint64_t token;
@@ -137,7 +136,6 @@ struct client_publish {
 
 static void free_publish(struct client_publish *cp)
 {
-    list_remove(&cp->in_session);
     list_remove(&cp->in_hub);
     cp->session->publish_count--;
     free(cp);
@@ -145,8 +143,13 @@ static void free_publish(struct client_publish *cp)
 
 void session_forget_publishes(struct session *s)
 {
-    while (!list_is_empty(&s->publishes))
-        free_publish(list_entry(s->publishes.next, struct client_publish, in_session));
+    struct list *publishes = &hub_for(s)->publishes, *next;
+    for (struct list *at = publishes->next; s->publish_count > 0 && at != publishes; at = next) {
+        struct client_publish *cp = list_entry(at, struct client_publish, in_hub);
+        next = at->next;
+        if (cp->session == s)
+            free_publish(cp);
+    }
 }
 
 /* Until clients can sign in, only a namespace that lets anyone publish does. */
@@ -180,7 +183,6 @@ static void do_publish(struct session *s, const struct command *command)
     cp->session = s;
     cp->token = h->next_token++;
     memcpy(cp->id, command->id, sizeof cp->id);
-    list_append(&s->publishes, &cp->in_session);
     list_append(&h->publishes, &cp->in_hub);
     s->publish_count++;
     h->upstream.publish(h->upstream.arg, h->worker->index, command->channel, command->data,
