@@ -44,7 +44,7 @@ struct bus_channel {
     bool live;           /* and what is stored was read */
     bool is_stamped;     /* its publishers stamp: plain messages are shown, but not numbered */
     bool has_hole;       /* something may have been lost since the last publication */
-    bool is_mirrored;    /* followed by its namespace's pattern */
+    bool is_mirrored;    /* stays without a follower: its namespace is mirrored */
     bool has_expiry;     /* the stored value has a time to live */
     uint8_t epoch_len;   /* 0: nothing numbered yet */
     uint8_t retired_len; /* 0: none */

@@ -18,6 +18,8 @@
 
 #define BUS_WORKERS_MAX 64
 
+struct bus_mirror;
+
 struct bus_batch {
     struct publication **list; /* one reference each */
     uint32_t count;
@@ -45,6 +47,9 @@ struct bus {
     struct list reads;         /* struct bus_read that wait for their turn */
     struct list flying;        /* those that were asked */
     uint32_t reads_in_flight;
+    struct bus_mirror *mirrors; /* namespaces that are received whole */
+    unsigned mirror_count;
+    uint64_t mirrored;   /* channels that stay without a follower */
     uint64_t held_bytes; /* of messages kept back, on all channels */
     bool has_lost;       /* the subscriber link was up once before: what lies between is a hole */
     char admin_channel[80];
@@ -61,6 +66,9 @@ void bus_post_batch(struct bus *b, unsigned worker); /* now, so that something m
 
 /* One message of a channel, now or when it was kept back. */
 void bus_take_message(struct bus *b, struct bus_channel *c, struct slice payload);
+
+/* Nothing may hold the channel any more: it goes after linger_ms, unless somebody wants it. */
+void bus_let_go(struct bus *b, struct bus_channel *c);
 
 /* The channel is confirmed, and what is stored was read or need not be. */
 void bus_go_live(struct bus *b, struct bus_channel *c);

@@ -90,6 +90,7 @@ struct config {
         int64_t hard_age_ms;
         int64_t unsent_bytes; /* in the kernel, per client; 0: as many as it likes */
         int64_t head_bytes;
+        int64_t mirrored_channels;
         int64_t connections_per_address;
         int64_t connections_per_user;
         int64_t accepts_per_s;

@@ -77,6 +77,7 @@
     X(STORED_BROKEN, COUNTER, "tickcast_stored_unusable_total", "", "Stored values that something else had written") \
     X(HEALED, COUNTER, "tickcast_healed_publications_total", "", "Publications that were missed during an outage and delivered from the store") \
     X(RENEWALS, COUNTER, "tickcast_epochs_renewed_total", "", "Channels whose numbers went back and that got a new epoch") \
+    X(MIRRORED, GAUGE, "tickcast_mirrored_channels", "", "Channels of mirrored namespaces that the node keeps") \
     X(REDIS_CHANNELS, GAUGE, "tickcast_redis_channels", "", "Channels subscribed in Redis, lingering ones included") \
     X(CANARY_SENT, COUNTER, "tickcast_canary_sent_total", "", "Canaries published") \
     X(CANARY_SEEN, COUNTER, "tickcast_canary_seen_total", "", "Canaries that came back") \

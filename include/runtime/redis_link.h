@@ -52,7 +52,8 @@ struct redis_link_ops {
     /* A publication. Both slices borrow for the call. pattern messages come the same way. */
     void (*on_message)(void *arg, struct slice channel, struct slice payload);
     void (*on_oversize)(void *arg, struct slice channel, uint64_t bytes);
-    void (*on_subscribed)(void *arg, struct slice channel);   /* Redis confirmed SUBSCRIBE */
+    /* Redis confirmed SUBSCRIBE or PSUBSCRIBE; the name is what was asked for. */
+    void (*on_subscribed)(void *arg, struct slice channel);
     void (*on_unsubscribed)(void *arg, struct slice channel); /* Redis confirmed UNSUBSCRIBE */
     void (*on_error)(void *arg, struct slice text);           /* an error reply nobody waited for */
     void (*on_read_end)(void *arg); /* after all replies of one readable event were handed out */

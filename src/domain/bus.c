@@ -10,6 +10,7 @@
  * What makes a publication of a message is in bus_intake.c, what is kept in Redis in bus_stored.c,
  * the canary in feed_health.c.
  */
+#include "domain/bus_mirror.h"
 #include "domain/bus_priv.h"
 
 #include "base/log.h"
@@ -59,8 +60,10 @@ struct bus_channel *bus_add_channel(struct bus *b, struct slice name)
     list_init(&c->held);
     list_init(&c->recoveries);
     map_put(&b->channels, c->hash, bus_channel_name(c), c);
-    metrics_add(b->setup.metrics, METRIC_REDIS_CHANNELS, 1);
     b->unconfirmed++;
+    if (c->ns->mirror)
+        return c; /* the namespace's pattern brings it */
+    metrics_add(b->setup.metrics, METRIC_REDIS_CHANNELS, 1);
     redis_subscribe(b, c);
     return c;
 }
@@ -73,7 +76,9 @@ static void remove_channel(struct bus *b, struct bus_channel *c)
     bus_forget_recoveries(c);
     wheel_cancel(&b->lingering, &c->linger);
     map_del(&b->channels, c->hash, bus_channel_name(c));
-    metrics_add(b->setup.metrics, METRIC_REDIS_CHANNELS, (uint64_t)-1);
+    bus_mirror_forget(b, c);
+    if (!c->ns->mirror)
+        metrics_add(b->setup.metrics, METRIC_REDIS_CHANNELS, (uint64_t)-1);
     if (c->last != NULL)
         publication_unref(c->last);
     free(c);
@@ -103,7 +108,10 @@ static void on_linger_over(struct wheel_timer *t, void *arg)
 {
     struct bus *b = arg;
     struct bus_channel *c = list_entry(t, struct bus_channel, linger);
-    redis_unsubscribe(b, c);
+    if (bus_mirror_keeps(b, c))
+        return; /* it has got a value meanwhile */
+    if (!c->ns->mirror)
+        redis_unsubscribe(b, c);
     remove_channel(b, c);
 }
 
@@ -115,8 +123,10 @@ static void on_linger_tick(void *arg)
         loop_timer_cancel(b->linger_timer);
 }
 
-static void start_linger(struct bus *b, struct bus_channel *c)
+void bus_let_go(struct bus *b, struct bus_channel *c)
 {
+    if (c->workers != 0 || bus_mirror_keeps(b, c))
+        return;
     uint64_t linger_ms = (uint64_t)b->setup.config->redis.linger_ms;
     if (b->lingering.count == 0)
         loop_timer_repeat(b->linger_timer, LINGER_TICK_MS);
@@ -140,8 +150,11 @@ static void run_interest(struct message *m)
     struct bus_channel *c = map_get(&b->channels, map_hash(name), name);
     uint64_t bit = (uint64_t)1 << im->worker;
     if (im->wanted) {
-        if (c == NULL)
+        bool is_new = c == NULL;
+        if (is_new)
             c = bus_add_channel(b, name);
+        if (is_new && c->ns->mirror)
+            bus_mirror_begin(b, c);
         wheel_cancel(&b->lingering, &c->linger);
         c->workers |= bit;
         if (c->live) {
@@ -150,8 +163,7 @@ static void run_interest(struct message *m)
         }
     } else if (c != NULL) {
         c->workers &= ~bit;
-        if (c->workers == 0)
-            start_linger(b, c);
+        bus_let_go(b, c);
     }
     free(im);
 }
@@ -188,8 +200,10 @@ static void on_subscriber_up(void *arg)
         if (bus_is_stored(c))
             c->live_seq = 0; /* what the store will say may still be on its way over the new link */
         c->has_hole = c->has_hole || b->has_lost;
-        redis_subscribe(b, c);
+        if (!c->ns->mirror)
+            redis_subscribe(b, c);
     }
+    bus_mirror_up(b);
     b->has_lost = true;
     /* Last, so that a canary that returns has everything confirmed before it. */
     feed_health_on_up(b->health);
@@ -228,6 +242,8 @@ static void on_subscribed(void *arg, struct slice name)
     struct bus *b = arg;
     struct slice channel = without_prefix(b, name);
     struct bus_channel *c = map_get(&b->channels, map_hash(channel), channel);
+    if (bus_mirror_on_subscribed(b, name))
+        return;
     if (c == NULL)
         feed_health_on_subscribed(b->health, channel);
     if (c == NULL || c->confirmed)
@@ -282,6 +298,8 @@ static void on_message(void *arg, struct slice name, struct slice payload)
     struct bus *b = arg;
     struct slice channel = without_prefix(b, name);
     struct bus_channel *c = map_get(&b->channels, map_hash(channel), channel);
+    if (c == NULL)
+        c = bus_mirror_meet(b, channel);
     if (c != NULL) {
         bus_take_message(b, c, payload);
         return;
@@ -334,6 +352,7 @@ static void on_command_up(void *arg)
     metrics_add(b->setup.metrics, METRIC_REDIS_CONNECTS_CMD, 1);
     feed_health_send(b->health);
     bus_command_link_up(b);
+    bus_mirror_command_up(b);
 }
 
 /* What was read from the store goes out at once, too. */
@@ -377,7 +396,7 @@ static void on_feed(void *arg, const char *reason)
 static bool has_unconfirmed(void *arg)
 {
     const struct bus *b = arg;
-    return b->unconfirmed > 0;
+    return b->unconfirmed > 0 || bus_mirror_is_filling(b);
 }
 
 const char *bus_readiness(const struct bus *b)
@@ -434,6 +453,7 @@ struct bus *bus_new(const struct bus_setup *setup)
     wheel_init(&b->lingering, LINGER_TICK_MS, LINGER_SLOTS, loop_now_ms(setup->loop));
     b->linger_timer = loop_timer_new(setup->loop, on_linger_tick, b);
     bus_stored_init(b);
+    bus_mirror_init(b);
     snprintf(b->admin_channel, sizeof b->admin_channel, "%sadmin", setup->config->redis.prefix);
     atomic_init(&b->reason, "starting");
     return b;
@@ -503,6 +523,7 @@ void bus_free(struct bus *b)
     loop_timer_free(b->linger_timer);
     wheel_fini(&b->lingering);
     bus_stored_fini(b);
+    bus_mirror_fini(b);
     map_fini(&b->channels);
     free(b->hubs);
     free(b);

@@ -173,7 +173,7 @@ void bus_load(struct bus *b, struct bus_channel *c)
         return;
     }
     /* The log from what was seen on, that included: another history shows there. */
-    bool wants_log = c->is_stamped && c->ns->history > 0;
+    bool wants_log = c->is_stamped && c->ns->history > 0 && c->workers != 0;
     bus_read_start(bus_read_new(b, c, BUS_READ_LOAD, wants_log ? c->seq : STORED_NO_LOG));
 }
 
@@ -289,6 +289,7 @@ static void end_value(struct bus *b, struct bus_channel *c)
         bus_hand_out(b, c, p);
     else
         publication_unref(p);
+    bus_let_go(b, c);
 }
 
 static void log_broken(const struct bus *b, const struct bus_channel *c)

@@ -251,6 +251,9 @@ const struct option option_table[] = {
           "would only grow old there. 0: no limit but the socket's buffer.")},
     {FIELD(limits, head_bytes, OPTION_INT, "16384"), IN(256, 16 * MIB), FLAGS(OPTION_RELOAD),
      HELP("Bytes of a request head; a larger one is answered 431.")},
+    {FIELD(limits, mirrored_channels, OPTION_INT, "100000"), IN(0, HUGE_COUNT),
+     HELP("Channels of mirrored namespaces that are kept while nobody follows them; others are read from "
+          "Redis when they are wanted.")},
     {FIELD(limits, connections_per_address, OPTION_INT, "0"), IN(0, CONNECTIONS_MAX),
      FLAGS(OPTION_UNBUILT | OPTION_RELOAD), HELP("Connections from one address. 0: unlimited.")},
     {FIELD(limits, connections_per_user, OPTION_INT, "0"), IN(0, CONNECTIONS_MAX),
@@ -288,7 +291,7 @@ const struct option option_table[] = {
           "snapshot is yes.")},
     {NS_FIELD(history_ttl_s, OPTION_INT, "0"), IN(0, 366 * DAY_S),
      HELP("Life of value and history in Redis, in seconds. 0: for ever.")},
-    {NS_FIELD(mirror, OPTION_BOOL, "no"), FLAGS(OPTION_UNBUILT),
+    {NS_FIELD(mirror, OPTION_BOOL, "no"),
      HELP("Whether the node receives the whole namespace all the time, so that a subscription never waits "
           "for Redis.")},
     {NS_FIELD(batch_ms, OPTION_INT, "0"), IN(0, 60000),

@@ -67,9 +67,8 @@ static const struct {
     size_t elements;
     enum push_kind kind;
 } push_kinds[] = {
-    {"message", 3, PUSH_MESSAGE},
-    {"pmessage", 4, PUSH_MESSAGE},
-    {"subscribe", 3, PUSH_SUBSCRIBED},
+    {"message", 3, PUSH_MESSAGE},          {"pmessage", 4, PUSH_MESSAGE},
+    {"subscribe", 3, PUSH_SUBSCRIBED},     {"psubscribe", 3, PUSH_SUBSCRIBED},
     {"unsubscribe", 3, PUSH_UNSUBSCRIBED},
 };
 

@@ -170,7 +170,7 @@ static const struct row subscriber_rows[] = {
     {"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n*3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:0\r\n",
      "sub a;unsub a;"},
     {"*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n", ""},
-    {"*3\r\n$10\r\npsubscribe\r\n$2\r\na*\r\n:1\r\n", ""},
+    {"*3\r\n$10\r\npsubscribe\r\n$2\r\na*\r\n:1\r\n", "sub a*;"},
     {"+OK\r\n-NOPERM no\r\n:7\r\n$-1\r\n$3\r\nabc\r\n", "\"OK\";!NOPERM no;7;nil;\"abc\";"},
     {"*2\r\n$4\r\npong\r\n$0\r\n\r\n" MESSAGE(1, "a", 1, "x"), "msg a=x;"},
     {"*0\r\n*-1\r\n+x\r\n", "nil;\"x\";"},
