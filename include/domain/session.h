@@ -30,10 +30,10 @@ struct session {
     struct rate_limit commands;
     uint16_t refused_in_a_row; /* commands over the limit since the last one taken */
     uint32_t note_count;       /* channels that have a note about it */
+    uint32_t publish_count;    /* publications that Redis has not answered */
     uint64_t id;               /* unique on this node since its start */
     struct catchup *catchup;   /* while it lags, else NULL */
     struct list requests;      /* subscribes that wait for Redis */
-    uint32_t publish_count;    /* publications that Redis has not answered */
 };
 
 enum recovery_state { RECOVERY_ASKED, RECOVERY_DONE, RECOVERY_FAILED };
