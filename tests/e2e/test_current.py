@@ -12,6 +12,7 @@ from client import Closed
 from world import SLOWER, eventually
 
 SETTINGS = {
+    "node.workers": 2,
     "namespace.quote.mode": "latest", "namespace.quote.modes": "latest all",
     "namespace.trade.mode": "all", "namespace.trade.history": 5000,
     "namespace.trade.snapshot": "yes",
