@@ -43,8 +43,7 @@ struct sub {
     int status;        /* CTL_CONTINUE until it is decided */
 };
 
-/* --- asking ------------------------------------------------------------------------------------
- */
+/* --- asking --------------------------------------------------------------------------------- */
 
 /* Adds what follows the list of channels. */
 static void end_command(const struct sub *sub, struct buf *out)
@@ -102,8 +101,7 @@ static void add_channels_to_url(struct sub *sub)
     }
 }
 
-/* --- printing ----------------------------------------------------------------------------------
- */
+/* --- printing ------------------------------------------------------------------------------- */
 
 static void count_line(struct sub *sub)
 {
@@ -192,8 +190,7 @@ static void on_message(struct sub *sub, struct slice message)
     }
 }
 
-/* --- the connection ----------------------------------------------------------------------------
- */
+/* --- the connection ------------------------------------------------------------------------- */
 
 static int on_timeout(const struct sub *sub)
 {

@@ -68,8 +68,7 @@ static bool wait_for(int fd, short events, uint64_t deadline_ms)
     }
 }
 
-/* --- connecting --------------------------------------------------------------------------------
- */
+/* --- connecting ----------------------------------------------------------------------------- */
 
 static int try_address(const struct addrinfo *address, uint64_t deadline_ms)
 {
@@ -246,8 +245,7 @@ const char *ws_client_error(const struct ws_client *c)
     return c->error;
 }
 
-/* --- messages ----------------------------------------------------------------------------------
- */
+/* --- messages ------------------------------------------------------------------------------- */
 
 bool ws_client_send(struct ws_client *c, enum ws_opcode opcode, struct slice payload)
 {

@@ -27,8 +27,7 @@ static enum intake_result drop(struct bus_intake *in, enum metric reason)
     return INTAKE_DROPPED;
 }
 
-/* --- numbering ----------------------------------------------------------------------------------
- */
+/* --- numbering ------------------------------------------------------------------------------ */
 
 static void set_epoch(struct bus_channel *c, struct slice epoch)
 {

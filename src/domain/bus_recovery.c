@@ -34,8 +34,7 @@ struct bus_recovery {
     char channel[];
 };
 
-/* --- answers -------------------------------------------------------------------------------------
- */
+/* --- answers -------------------------------------------------------------------------------- */
 
 static void answer(struct bus_recovery *q, struct publication **list, uint32_t count,
                    bool recovered)
@@ -95,8 +94,7 @@ static void answer_from_log(struct bus_recovery *q, const struct bus_channel *c,
     answer(q, NULL, 0, false);
 }
 
-/* --- questions -----------------------------------------------------------------------------------
- */
+/* --- questions ------------------------------------------------------------------------------ */
 
 /* A client may be ahead of this node, whose link is slower than the one it came from. */
 static bool is_ahead(const struct bus_recovery *q, const struct bus_channel *c)

@@ -27,8 +27,7 @@
 #define EXPIRY_TICK_MS      100
 #define EXPIRY_SLOTS        1024
 
-/* --- the queue of reads --------------------------------------------------------------------------
- */
+/* --- the queue of reads --------------------------------------------------------------------- */
 
 static void ask(struct bus_read *r);
 
@@ -95,8 +94,7 @@ void bus_read_end(struct bus_read *r)
     free_read(r);
 }
 
-/* --- messages kept back --------------------------------------------------------------------------
- */
+/* --- messages kept back --------------------------------------------------------------------- */
 
 /* The two links come up one after the other; after an outage it is worth waiting for the second. */
 static bool may_hold(const struct bus *b)

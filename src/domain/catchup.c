@@ -37,8 +37,7 @@ void catchup_free(struct catchup *cu)
     free(cu);
 }
 
-/* --- standings ----------------------------------------------------------------------------------
- */
+/* --- standings ------------------------------------------------------------------------------ */
 
 struct standing catchup_standing(struct session *s, uint32_t sub_index)
 {
@@ -95,8 +94,7 @@ void catchup_begin(struct session *s, struct catchup *cu)
         catchup_serve(s);
 }
 
-/* --- falling behind ----------------------------------------------------------------------------
- */
+/* --- falling behind ------------------------------------------------------------------------- */
 
 /* Takes back what the parts that were never sent would have brought. Those of mode `all` are kept:
  * they go to the private queue. */
@@ -128,8 +126,7 @@ void catchup_begin_slow(struct cohort *c, uint32_t index, uint64_t waiting)
     metrics_add(&c->hub->worker->metrics, METRIC_SLOW_EPISODES, 1);
 }
 
-/* --- publications that must not be skipped -------------------------------------------------------
- */
+/* --- publications that must not be skipped -------------------------------------------------- */
 
 static void queue_all_mode(struct session *s, uint64_t from, uint64_t to)
 {
@@ -160,8 +157,7 @@ void catchup_queue_all_mode(struct cohort *c, uint64_t from, uint64_t to)
     }
 }
 
-/* --- catching up ---------------------------------------------------------------------------------
- */
+/* --- catching up ---------------------------------------------------------------------------- */
 
 /* One message being put together for one session. */
 struct round {

@@ -36,8 +36,7 @@ enum publication_form hub_form(const struct hub_channel *c, const struct item *i
     return seen < c->epoch_count ? FORM_JSON_EPOCH : FORM_JSON;
 }
 
-/* --- compressed once per turn ------------------------------------------------------------------
- */
+/* --- compressed once per turn --------------------------------------------------------------- */
 
 #define PACKS 64 /* slots; a collision only costs another compression */
 
@@ -198,8 +197,7 @@ void hub_append_noted(struct hub_channel *c, struct cohort *cohort, uint32_t sub
     step_over_all(&served);
 }
 
-/* --- recorders ----------------------------------------------------------------------------------
- */
+/* --- recorders ------------------------------------------------------------------------------ */
 
 void hub_add_recorder(struct hub_channel *c, struct sub_request *r)
 {
@@ -218,8 +216,7 @@ void hub_drop_recorder(struct hub_channel *c, struct sub_request *r)
     }
 }
 
-/* --- delivery ------------------------------------------------------------------------------------
- */
+/* --- delivery ------------------------------------------------------------------------------- */
 
 static void replace(struct item **slot, struct item *item)
 {

@@ -37,8 +37,7 @@ void hub_post_publications(struct hub *h, struct publication **list, uint32_t co
     loop_post(h->worker->loop, &m->message);
 }
 
-/* --- a channel is live -------------------------------------------------------------------------
- */
+/* --- a channel is live ---------------------------------------------------------------------- */
 
 struct live_message {
     struct message message;
@@ -93,8 +92,7 @@ void hub_post_live(struct hub *h, struct slice channel, struct publication *last
     loop_post(h->worker->loop, &m->message);
 }
 
-/* --- the feed's state ---------------------------------------------------------------------------
- */
+/* --- the feed's state ----------------------------------------------------------------------- */
 
 struct feed_message {
     struct message message;
@@ -168,8 +166,7 @@ void hub_post_feed(struct hub *h, bool ok, const char *reason)
     loop_post(h->worker->loop, &m->message);
 }
 
-/* --- answers ------------------------------------------------------------------------------------
- */
+/* --- answers -------------------------------------------------------------------------------- */
 
 struct recovery_message {
     struct message message;

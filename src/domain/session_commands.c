@@ -46,8 +46,7 @@ void session_append_result(struct buf *ack, uint64_t accepted, const struct buf 
     buf_append_str(ack, "]");
 }
 
-/* --- unsubscribe, snapshot, list ----------------------------------------------------------------
- */
+/* --- unsubscribe, snapshot, list ------------------------------------------------------------ */
 
 static void queue_result_ack(struct session *s, const char *id, uint64_t accepted,
                              struct buf *rejected)
@@ -123,8 +122,7 @@ static void do_list(struct session *s, const struct command *command)
     session_queue_text(s, &ack);
 }
 
-/* --- publish ------------------------------------------------------------------------------------
- */
+/* --- publish -------------------------------------------------------------------------------- */
 
 /* A publication that Redis has not answered. */
 struct client_publish {
@@ -216,8 +214,7 @@ void session_on_published(struct hub *h, uint64_t token, enum error_code error, 
     free_publish(cp);
 }
 
-/* --- ping, and what is refused -----------------------------------------------------------------
- */
+/* --- ping, and what is refused -------------------------------------------------------------- */
 
 static void do_ping(struct session *s, const struct command *command)
 {

@@ -256,8 +256,7 @@ static void wait_for_channels(struct sub_request *r)
     }
 }
 
-/* --- positions ----------------------------------------------------------------------------------
- */
+/* --- positions ------------------------------------------------------------------------------ */
 
 static struct slice number_key(const uint64_t *number)
 {
@@ -448,8 +447,7 @@ static void settle_recoveries(struct sub_request *r)
     }
 }
 
-/* --- the request --------------------------------------------------------------------------------
- */
+/* --- the request ---------------------------------------------------------------------------- */
 
 void session_begin_subscribe(struct session *s, const struct command *command)
 {

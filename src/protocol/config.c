@@ -52,8 +52,7 @@ struct assignment {
     bool by_file;
 };
 
-/* --- drafts ------------------------------------------------------------------------------------
- */
+/* --- drafts --------------------------------------------------------------------------------- */
 
 static void *draft_base(const struct draft *d, size_t namespace_at)
 {
@@ -112,8 +111,7 @@ static size_t draft_add_namespace(struct draft *d, struct slice name)
     return at;
 }
 
-/* --- faults ------------------------------------------------------------------------------------
- */
+/* --- faults --------------------------------------------------------------------------------- */
 
 /* Appends "section.key" or "namespace.NAME.key". */
 static void append_label(struct buf *out, const struct draft *d, size_t namespace_at,
@@ -161,8 +159,7 @@ static bool fail_namespace(struct draft *d, const char *origin, struct slice nam
     return false;
 }
 
-/* --- assigning ---------------------------------------------------------------------------------
- */
+/* --- assigning ------------------------------------------------------------------------------ */
 
 static bool assign(struct draft *d, const struct assignment *a)
 {
@@ -229,8 +226,7 @@ static bool open_namespace(struct draft *d, const char *origin, struct slice nam
     return true;
 }
 
-/* --- the file ----------------------------------------------------------------------------------
- */
+/* --- the file ------------------------------------------------------------------------------- */
 
 static char *file_origin(const struct draft *d, unsigned line)
 {
@@ -316,8 +312,7 @@ static void add_builtin_namespaces(struct draft *d)
     d->config->namespaces[0].mode = MODE_LATEST;
 }
 
-/* --- the environment ---------------------------------------------------------------------------
- */
+/* --- the environment ------------------------------------------------------------------------ */
 
 static struct slice slice_from(struct slice s, size_t at)
 {
@@ -460,8 +455,7 @@ static bool load_environment(struct draft *d, char **environment)
     return true;
 }
 
-/* --- --set -------------------------------------------------------------------------------------
- */
+/* --- --set ---------------------------------------------------------------------------------- */
 
 /* The argument as it was given, but for the value of a secret. Returns owned. */
 static char *set_origin(struct slice argument, bool is_secret)
@@ -538,8 +532,7 @@ static bool load_sets(struct draft *d, const char *const *sets)
     return true;
 }
 
-/* --- what depends on several options -----------------------------------------------------------
- */
+/* --- what depends on several options -------------------------------------------------------- */
 
 static const struct given *given_of(const struct draft *d, const char *section, const char *key,
                                     size_t namespace_at)
@@ -593,8 +586,7 @@ static void warn_unbuilt(struct draft *d)
         warn_unbuilt_of(d, i);
 }
 
-/* --- the snapshot ------------------------------------------------------------------------------
- */
+/* --- the snapshot --------------------------------------------------------------------------- */
 
 struct config *config_load(const struct config_source *source, struct buf *error,
                            struct buf *warnings)

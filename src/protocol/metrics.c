@@ -52,8 +52,7 @@ static const struct metric_row histogram_rows[HISTOGRAM_COUNT] = {
 #undef METRIC_ROW
 };
 
-/* --- counting ----------------------------------------------------------------------------------
- */
+/* --- counting ------------------------------------------------------------------------------- */
 
 /* The first bucket whose bound, 1 µs * 2^i, is not below ns; HISTOGRAM_BUCKETS is +Inf. */
 static unsigned bucket_of(uint64_t ns)
@@ -78,8 +77,7 @@ uint64_t metrics_sum(struct metrics *const *all, size_t count, enum metric id)
     return sum;
 }
 
-/* --- the process -------------------------------------------------------------------------------
- */
+/* --- the process ---------------------------------------------------------------------------- */
 
 static bool read_resident_bytes(double *value)
 {
@@ -190,8 +188,7 @@ static const struct process_row {
 #undef PROCESS_ROW
 };
 
-/* --- exposition --------------------------------------------------------------------------------
- */
+/* --- exposition ----------------------------------------------------------------------------- */
 
 static void expose_header(struct buf *out, const struct metric_row *row)
 {

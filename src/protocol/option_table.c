@@ -29,8 +29,7 @@
 /* Descriptors that are not for clients: listeners, Redis, logs, the ops listener's requests. */
 #define DESCRIPTORS_KEPT 200
 
-/* --- values that depend on the machine ---------------------------------------------------------
- */
+/* --- values that depend on the machine ------------------------------------------------------ */
 
 /* Cores that this process may run on: a node pinned to one core wants one worker. */
 static int64_t count_cores(void)
@@ -52,8 +51,7 @@ static int64_t count_connections(void)
     return room > CONNECTIONS_MAX ? CONNECTIONS_MAX : (int64_t)room;
 }
 
-/* --- checks of text ----------------------------------------------------------------------------
- */
+/* --- checks of text ------------------------------------------------------------------------- */
 
 #define ID_ALPHABET "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz._-"
 
@@ -113,8 +111,7 @@ static const char *check_prefix(const char *value)
     return NULL;
 }
 
-/* --- words -------------------------------------------------------------------------------------
- */
+/* --- words ---------------------------------------------------------------------------------- */
 
 static const struct option_word log_levels[] = {
     {"debug", LOG_DEBUG}, {"info", LOG_INFO}, {"warn", LOG_WARN}, {"error", LOG_ERROR}, {0}};
@@ -127,8 +124,7 @@ static const struct option_word publishers[] = {
 static const struct option_word accesses[] = {
     {"anyone", ACCESS_ANYONE}, {"user", ACCESS_USER}, {"own", ACCESS_OWN}, {0}};
 
-/* --- the table ---------------------------------------------------------------------------------
- */
+/* --- the table ------------------------------------------------------------------------------ */
 
 const struct option_section option_sections[] = {
     {"node", "The node itself."},
@@ -311,8 +307,7 @@ const struct option option_table[] = {
 
 const size_t option_count = sizeof option_table / sizeof *option_table;
 
-/* --- finding rows ------------------------------------------------------------------------------
- */
+/* --- finding rows --------------------------------------------------------------------------- */
 
 const struct option *option_find(struct slice section, struct slice key)
 {

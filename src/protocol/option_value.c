@@ -21,8 +21,7 @@
 static_assert(sizeof(enum log_level) == sizeof(int), "enum options are stored as int");
 static_assert(sizeof(enum delivery_mode) == sizeof(int), "enum options are stored as int");
 
-/* --- messages ----------------------------------------------------------------------------------
- */
+/* --- messages ------------------------------------------------------------------------------- */
 
 void option_append_shown(struct buf *out, struct slice text)
 {
@@ -83,8 +82,7 @@ static bool refuse(const struct option *o, struct slice value, const char *wrong
     return false;
 }
 
-/* --- one parser per type -----------------------------------------------------------------------
- */
+/* --- one parser per type -------------------------------------------------------------------- */
 
 static bool assign_text(const struct option *o, void *field, struct slice value, struct buf *why)
 {

@@ -123,8 +123,7 @@ static const struct config_namespace *find_namespace(const struct config *c, con
     return found;
 }
 
-/* --- defaults ----------------------------------------------------------------------------------
- */
+/* --- defaults ------------------------------------------------------------------------------- */
 
 static void test_defaults(void)
 {
@@ -203,8 +202,7 @@ static void test_descriptor_limit(void)
     setrlimit(RLIMIT_NOFILE, &old);
 }
 
-/* --- sources -----------------------------------------------------------------------------------
- */
+/* --- sources -------------------------------------------------------------------------------- */
 
 static void test_precedence(void)
 {
@@ -270,8 +268,7 @@ static void test_every_type(void)
     config_unref(l.config);
 }
 
-/* --- namespaces --------------------------------------------------------------------------------
- */
+/* --- namespaces ----------------------------------------------------------------------------- */
 
 static void test_file_replaces_namespaces(void)
 {
@@ -374,8 +371,7 @@ static void test_too_many_namespaces(void)
     buf_fini(&text);
 }
 
-/* --- errors ------------------------------------------------------------------------------------
- */
+/* --- errors --------------------------------------------------------------------------------- */
 
 #define NODE_KEYS \
     "id, advertise, workers, log_level, log_format, echo, ping_ms, heartbeat_ms, pace_ms"
@@ -600,8 +596,7 @@ static void test_secrets_are_not_shown(void)
     config_unref(l.config);
 }
 
-/* --- warnings ----------------------------------------------------------------------------------
- */
+/* --- warnings ------------------------------------------------------------------------------- */
 
 static void test_warnings(void)
 {
@@ -653,8 +648,7 @@ static void test_variables_of_namespaces_named_like_services(void)
                          "[namespace NAME] has " NAMESPACE_KEYS);
 }
 
-/* --- the reference -----------------------------------------------------------------------------
- */
+/* --- the reference -------------------------------------------------------------------------- */
 
 static void check_same_as_defaults(const struct config *c)
 {

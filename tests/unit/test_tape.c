@@ -105,8 +105,7 @@ static void test_the_format_shows_in_the_first_line(void)
     tape_fini(&tape);
 }
 
-/* --- lines -------------------------------------------------------------------------------------
- */
+/* --- lines ---------------------------------------------------------------------------------- */
 
 /* Feeds text through a pipe and writes down what comes out: lines in [], ! for one too long. */
 static struct buf read_lines(const char *text, size_t len, size_t max)
