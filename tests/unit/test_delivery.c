@@ -1,0 +1,282 @@
+/*
+ * test_delivery.c - single rules of who is sent what, each in a scene of its own.
+ *
+ * The model in test_hub.c tries what comes at random; here a scene is played step by step: clients
+ * on socket pairs, publications of every kind (plain ones among stamped ones, cleared values, new
+ * epochs, healed states), answers of the bus in the order that hurts. Each test is named after the
+ * fault that it keeps away.
+ */
+#include "base/map.h"
+#include "base/mem.h"
+#include "domain/hub.h"
+#include "domain/session.h"
+#include "protocol/config.h"
+#include "surface/client_http.h"
+#include "unit.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { TOKENS_MAX = 64, SMALL_BUFFER = 4096 };
+
+struct node {
+    struct config *config;
+    struct loop *loop;
+    struct worker *worker;
+    struct hub *hub;
+    struct ws_inflater *inflater;
+    struct buf inflated;
+    uint64_t tokens[TOKENS_MAX]; /* questions for the bus, in order */
+    unsigned token_count;
+};
+
+struct client {
+    int fd;
+    bool upgraded;
+    struct buf in;
+    struct ws_decoder decoder;
+    struct buf heard; /* all messages, a line each */
+};
+
+/* --- the node ------------------------------------------------------------------------------- */
+
+static void on_interest(void *arg, unsigned worker, struct slice name, bool wanted)
+{
+    (void)arg;
+    (void)worker;
+    (void)name;
+    (void)wanted;
+}
+
+static void on_recover(void *arg, unsigned worker, struct slice name, struct slice epoch,
+                       uint64_t seq, uint64_t token)
+{
+    (void)worker;
+    (void)name;
+    (void)epoch;
+    (void)seq;
+    struct node *n = arg;
+    if (n->token_count < TOKENS_MAX)
+        n->tokens[n->token_count++] = token;
+}
+
+static struct node *node_new(const char *set)
+{
+    struct node *n = mem_zalloc(sizeof *n);
+    const char *sets[] = {"node.pace_ms=0",
+                          "node.id=t",
+                          "limits.commands_per_s=1000000",
+                          "node.ping_ms=0",
+                          "namespace.quote.mode=latest",
+                          "namespace.quote.modes=latest all",
+                          "namespace.chat.mode=all",
+                          set != NULL ? set : "node.heartbeat_ms=0",
+                          NULL};
+    const struct config_source source = {.sets = sets};
+    struct buf error = {0}, warnings = {0};
+    n->config = config_load(&source, &error, &warnings);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(n->config);
+    buf_fini(&warnings);
+    n->loop = loop_new();
+    n->worker = worker_new(0, n->loop, n->config, &client_ops);
+    const struct hub_upstream upstream = {
+        .interest = on_interest, .recover = on_recover, .arg = n};
+    n->hub = hub_new(n->worker, &upstream);
+    worker_start(n->worker);
+    hub_post_feed(n->hub, true, NULL);
+    n->inflater = ws_inflater_new();
+    return n;
+}
+
+static void node_free(struct node *n)
+{
+    worker_abort_all(n->worker);
+    CU_ASSERT_EQUAL(n->hub->channels.count, 0);
+    CU_ASSERT_EQUAL(n->hub->cohorts.count, 0);
+    hub_free(n->hub);
+    worker_free(n->worker);
+    loop_free(n->loop);
+    config_unref(n->config);
+    ws_inflater_free(n->inflater);
+    buf_fini(&n->inflated);
+    free(n);
+}
+
+struct stop {
+    struct message message;
+    struct loop *loop;
+};
+
+static void on_stop(struct message *m)
+{
+    loop_stop(((struct stop *)m)->loop);
+}
+
+static void turn(struct node *n)
+{
+    struct stop stop = {.message = {.run = on_stop}, .loop = n->loop};
+    loop_post(n->loop, &stop.message);
+    loop_run(n->loop);
+}
+
+/* --- publications --------------------------------------------------------------------------- */
+
+static struct publication *make(struct publication_head head, const char *channel,
+                                const char *epoch, uint64_t seq, const char *payload)
+{
+    head.channel = slice_str(channel);
+    head.channel_hash = map_hash(head.channel);
+    head.epoch = slice_str(epoch);
+    head.seq = seq;
+    head.ts_ms = 1;
+    head.is_json = true;
+    head.cleared = payload == NULL;
+    return publication_new(&head, payload != NULL ? slice_str(payload) : (struct slice){0});
+}
+
+/* payload NULL: the value is cleared; seq 0: a plain message. */
+static void publish(struct node *n, const char *channel, uint64_t seq, const char *payload)
+{
+    struct publication **list = mem_alloc(sizeof(struct publication *));
+    list[0] = make((struct publication_head){0}, channel, "e1", seq, payload);
+    hub_post_publications(n->hub, list, 1);
+}
+
+static void live(struct node *n, const char *channel, uint64_t seq, const char *payload)
+{
+    struct publication *last =
+        seq != 0 ? make((struct publication_head){0}, channel, "e1", seq, payload) : NULL;
+    hub_post_live(n->hub, slice_str(channel), last, true);
+    if (last != NULL)
+        publication_unref(last);
+}
+
+/* --- clients -------------------------------------------------------------------------------- */
+
+static void client_open(struct node *n, struct client *c, const char *query)
+{
+    int pair[2];
+    int small = SMALL_BUFFER;
+    *c = (struct client){.fd = -1};
+    CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+    setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+    c->fd = pair[0];
+    struct buf request = {0};
+    buf_printf(&request,
+               "GET /ws%s HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+               "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+               query);
+    atomic_fetch_add(&n->worker->load, 1);
+    worker_give_socket(n->worker, pair[1]);
+    CU_ASSERT_EQUAL(write(c->fd, request.data, request.len), (ssize_t)request.len);
+    buf_fini(&request);
+    turn(n);
+    turn(n);
+}
+
+static void client_close(struct node *n, struct client *c)
+{
+    close(c->fd);
+    ws_decoder_fini(&c->decoder);
+    buf_fini(&c->in);
+    buf_fini(&c->heard);
+    turn(n);
+    turn(n);
+}
+
+/* Written now, read by the node in its next turn. */
+static void say(struct client *c, const char *text)
+{
+    struct buf frame = {0};
+    ws_encode_masked(&frame, WS_OP_TEXT, true, slice_str(text), 7);
+    CU_ASSERT_EQUAL(write(c->fd, frame.data, frame.len), (ssize_t)frame.len);
+    buf_fini(&frame);
+}
+
+static void decode(struct node *n, struct client *c)
+{
+    const struct ws_decoder_config config = {
+        .message_bytes = 1 << 24, .inflater = n->inflater, .inflated = &n->inflated};
+    enum ws_event event;
+    do {
+        struct ws_message m = {0};
+        size_t used = 0;
+        event = ws_decoder_next(&c->decoder, &config, (uint8_t *)c->in.data, c->in.len, &used, &m);
+        if (event == WS_MESSAGE) {
+            buf_append(&c->heard, m.payload.ptr, m.payload.len);
+            buf_append(&c->heard, "\n", 1);
+        } else if (event == WS_CLOSE) {
+            buf_printf(&c->heard, "close %u\n", m.code);
+        }
+        buf_consume(&c->in, used);
+    } while (event != WS_NEED_MORE && event != WS_CLOSE && event != WS_ERROR);
+}
+
+static bool take(struct node *n, struct client *c)
+{
+    ssize_t len = read(c->fd, buf_reserve(&c->in, 65536), 65536);
+    if (len <= 0)
+        return false;
+    c->in.len += (size_t)len;
+    if (!c->upgraded) {
+        const char *end = memmem(c->in.data, c->in.len, "\r\n\r\n", 4);
+        if (end == NULL)
+            return true;
+        buf_consume(&c->in, (size_t)(end + 4 - c->in.data));
+        c->upgraded = true;
+    }
+    decode(n, c);
+    return true;
+}
+
+/* Reads until nothing more comes. Returns all that was ever heard, ended by a zero. */
+static const char *hear(struct node *n, struct client *c)
+{
+    for (int quiet = 0; quiet < 4; quiet++) {
+        turn(n);
+        if (take(n, c))
+            quiet = 0;
+    }
+    *buf_reserve(&c->heard, 1) = '\0';
+    return c->heard.data;
+}
+
+static unsigned times(const char *text, const char *what)
+{
+    unsigned count = 0;
+    for (const char *at = text; (at = strstr(at, what)) != NULL; at++)
+        count++;
+    return count;
+}
+
+/* --- scenes --------------------------------------------------------------------------------- */
+
+/* A cleared value makes no frame for raw clients, yet their cohort is on its way to be flushed. */
+static void test_cleared_among_raw(void)
+{
+    struct node *n = node_new(NULL);
+    struct client a, b;
+    client_open(n, &a, "?format=raw&channels=quote:A");
+    live(n, "quote:A", 0, NULL);
+    turn(n);
+    client_open(n, &b, "?format=raw&channels=quote:B");
+    publish(n, "quote:A", 1, NULL);
+    live(n, "quote:B", 0, NULL);
+    hub_post_feed(n->hub, true, NULL); /* which settles everybody */
+    publish(n, "quote:A", 2, "{\"n\":2}");
+    alarm(10);
+    CU_ASSERT_EQUAL(times(hear(n, &a), "{\"n\":2}"), 1);
+    alarm(0);
+    client_close(n, &a);
+    client_close(n, &b);
+    node_free(n);
+}
+
+static const struct unit_test tests[] = {
+    {"a cleared value among raw clients", test_cleared_among_raw},
+    {NULL, NULL},
+};
+const struct unit_suite suite_delivery = {"delivery", tests};
