@@ -34,7 +34,8 @@ uint64_t standing_take(struct standing *at, const struct item *item, enum public
     }
     if (at->wants_epoch && is_numbered && *form != FORM_JSON_SNAP && *form != FORM_RAW)
         *form = FORM_JSON_EPOCH;
-    at->seen = item->count;
+    if (item->count > at->seen)
+        at->seen = item->count; /* a plain message may be newer than the snapshot that follows it */
     at->has_base = true;
     at->wants_epoch = at->wants_epoch && !is_numbered;
     return missed;

@@ -275,8 +275,32 @@ static void test_cleared_among_raw(void)
     node_free(n);
 }
 
+static void test_plain_is_not_repeated_with_a_snapshot(void)
+{
+    struct node *n = node_new(NULL);
+    struct client a, b;
+    client_open(n, &a, "?channels=quote:A");
+    live(n, "quote:A", 0, NULL);
+    publish(n, "quote:A", 1, "{\"n\":1}");
+    publish(n, "quote:A", 0, "{\"plain\":0}");
+    hear(n, &a);
+    say(&a, "{\"action\":\"snapshot\",\"id\":1,\"channels\":[\"quote:A\"]}");
+    const char *heard = hear(n, &a);
+    CU_ASSERT_EQUAL(times(heard, "\"snap\":true"), 1);
+    CU_ASSERT_EQUAL(times(heard, "{\"plain\":0}"), 1);
+    /* Nor is it sent to who comes later. */
+    client_open(n, &b, "?channels=quote:A");
+    heard = hear(n, &b);
+    CU_ASSERT_EQUAL(times(heard, "\"snap\":true"), 1);
+    CU_ASSERT_EQUAL(times(heard, "{\"plain\":0}"), 0);
+    client_close(n, &a);
+    client_close(n, &b);
+    node_free(n);
+}
+
 static const struct unit_test tests[] = {
     {"a cleared value among raw clients", test_cleared_among_raw},
+    {"a plain message is not repeated", test_plain_is_not_repeated_with_a_snapshot},
     {NULL, NULL},
 };
 const struct unit_suite suite_delivery = {"delivery", tests};
