@@ -289,8 +289,8 @@ void hub_deliver(struct hub *h, struct publication *p)
     enum publication_form form = hub_form(c, item, seen);
     bool with_patch = has_patch(c, p, form);
     keep_newest(c, item);
-    for (uint32_t i = 0; i < c->recorder_count; i++)
-        session_record(c->recorders[i], c, item);
+    for (uint32_t i = c->recorder_count; i > 0; i--) /* one that overflows takes itself off */
+        session_record(c->recorders[i - 1], c, item);
     struct served served = {0};
     if (c->note_count > 0)
         served = serve_notes(c, NULL, item);

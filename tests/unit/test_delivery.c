@@ -298,9 +298,43 @@ static void test_plain_is_not_repeated_with_a_snapshot(void)
     node_free(n);
 }
 
+/* One recovery that becomes too much must not cost another one the publication at hand. */
+static void test_overflowing_recovery_harms_no_other(void)
+{
+    struct node *n = node_new("limits.hard_bytes=20000");
+    struct client c[3];
+    static char big[12000];
+    snprintf(big, sizeof big, "{\"x\":\"%0*d\"}", (int)sizeof big - 20, 7);
+    for (int i = 0; i < 3; i++) {
+        client_open(n, &c[i], "");
+        say(&c[i], "{\"action\":\"subscribe\",\"channels\":[\"chat:A\",\"chat:B\"],\"since\":"
+                   "{\"chat:A\":{\"epoch\":\"e1\",\"seq\":1}}}");
+        turn(n);
+        turn(n);
+    }
+    live(n, "chat:A", 2, "{\"n\":2}");
+    for (unsigned i = 0; i < 3; i++) {
+        struct publication **list = mem_alloc(sizeof(struct publication *));
+        list[0] = make((struct publication_head){0}, "chat:A", "e1", 2, i == 0 ? big : "{\"n\":2}");
+        hub_post_recovery(n->hub, n->tokens[i], list, 1, true);
+    }
+    publish(n, "chat:A", 3, "{\"n\":3}");
+    big[8] = '1';
+    publish(n, "chat:A", 4, big); /* too much for the first */
+    live(n, "chat:B", 0, NULL);
+    for (int i = 0; i < 3; i++) {
+        const char *heard = hear(n, &c[i]);
+        CU_ASSERT_EQUAL(times(heard, "\"seq\":4"), 1);
+        CU_ASSERT_EQUAL(times(heard, "\"recovered\":["), i == 0 ? 0 : 1);
+        client_close(n, &c[i]);
+    }
+    node_free(n);
+}
+
 static const struct unit_test tests[] = {
     {"a cleared value among raw clients", test_cleared_among_raw},
     {"a plain message is not repeated", test_plain_is_not_repeated_with_a_snapshot},
+    {"a recovery that overflows harms no other", test_overflowing_recovery_harms_no_other},
     {NULL, NULL},
 };
 const struct unit_suite suite_delivery = {"delivery", tests};
