@@ -427,7 +427,7 @@ static void queue_recovered(struct session *s, struct gathering *g, const struct
     struct slice epoch = {0};
     for (uint32_t i = 0; i < v->count; i++) {
         struct publication *p = v->list[i];
-        enum publication_form form = FORM_JSON;
+        enum publication_form form = p->is_snapshot ? FORM_JSON_SNAP : FORM_JSON;
         if (p->seq != 0 && !slice_equal(epoch, publication_epoch(p))) {
             form = p->is_snapshot ? FORM_JSON_SNAP : FORM_JSON_EPOCH;
             epoch = publication_epoch(p);

@@ -331,10 +331,34 @@ static void test_overflowing_recovery_harms_no_other(void)
     node_free(n);
 }
 
+/* A state that was healed while a recovery was under way replaces what the client has. */
+static void test_recorded_snapshot(void)
+{
+    struct node *n = node_new(NULL);
+    struct client a;
+    client_open(n, &a, "");
+    say(&a, "{\"action\":\"subscribe\",\"channels\":[\"quote:A\",\"quote:B\"],\"since\":"
+            "{\"quote:A\":{\"epoch\":\"e1\",\"seq\":1}}}");
+    hear(n, &a);
+    live(n, "quote:A", 2, "{\"n\":2}");
+    struct publication **list = mem_alloc(sizeof(struct publication *));
+    list[0] = make((struct publication_head){0}, "quote:A", "e1", 2, "{\"n\":2}");
+    hub_post_recovery(n->hub, n->tokens[0], list, 1, true);
+    list = mem_alloc(sizeof(struct publication *));
+    list[0] = make((struct publication_head){.is_snapshot = true}, "quote:A", "e1", 9, "{\"n\":9}");
+    hub_post_publications(n->hub, list, 1);
+    live(n, "quote:B", 0, NULL);
+    const char *heard = hear(n, &a);
+    CU_ASSERT_EQUAL(times(heard, "\"seq\":9,\"ts\":1,\"snap\":true"), 1);
+    client_close(n, &a);
+    node_free(n);
+}
+
 static const struct unit_test tests[] = {
     {"a cleared value among raw clients", test_cleared_among_raw},
     {"a plain message is not repeated", test_plain_is_not_repeated_with_a_snapshot},
     {"a recovery that overflows harms no other", test_overflowing_recovery_harms_no_other},
+    {"a healed state in what is recovered", test_recorded_snapshot},
     {NULL, NULL},
 };
 const struct unit_suite suite_delivery = {"delivery", tests};
