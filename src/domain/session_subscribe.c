@@ -436,10 +436,30 @@ static void queue_recovered(struct session *s, struct gathering *g, const struct
     }
 }
 
-static void settle_recoveries(struct sub_request *r)
+static void forget_recovery(struct sub_request *r, const struct hub_channel *c)
 {
     for (uint32_t i = 0; i < r->recovery_count; i++) {
         struct recovery *v = &r->recoveries[i];
+        if (v->channel != c)
+            continue;
+        if (v->state == RECOVERY_ASKED)
+            r->waiting--;
+        fail_recovery(r, v);
+        v->channel = NULL;
+    }
+}
+
+static void settle_recoveries(struct sub_request *r)
+{
+    const struct cohort *have = r->session->cohort;
+    for (uint32_t i = 0; i < r->recovery_count; i++) {
+        struct recovery *v = &r->recoveries[i];
+        if (v->channel == NULL)
+            continue;
+        if (have != NULL && cohort_find(have, v->channel) != NULL) {
+            forget_recovery(r, v->channel); /* another request of the client was first */
+            continue;
+        }
         if (v->state == RECOVERY_ASKED)
             v->state = RECOVERY_FAILED; /* the feed was lost meanwhile */
         metrics_add(metrics_for(r->session),
@@ -497,19 +517,6 @@ static void stop_waiting(struct sub_request *r, struct hub_channel *c)
         c->waiting[i] = c->waiting[--c->waiting_count];
         r->waiting--;
         return;
-    }
-}
-
-static void forget_recovery(struct sub_request *r, const struct hub_channel *c)
-{
-    for (uint32_t i = 0; i < r->recovery_count; i++) {
-        struct recovery *v = &r->recoveries[i];
-        if (v->channel != c)
-            continue;
-        if (v->state == RECOVERY_ASKED)
-            r->waiting--;
-        fail_recovery(r, v);
-        v->channel = NULL;
     }
 }
 

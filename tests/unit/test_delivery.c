@@ -298,6 +298,32 @@ static void test_plain_is_not_repeated_with_a_snapshot(void)
     node_free(n);
 }
 
+/* Two requests that wait name the same channel, with the same position: it is recovered once. */
+static void test_recovered_once(void)
+{
+    struct node *n = node_new(NULL);
+    struct client a;
+    client_open(n, &a, "");
+    for (int i = 0; i < 2; i++)
+        say(&a, "{\"action\":\"subscribe\",\"channels\":[\"chat:A\"],\"since\":{\"chat:A\":"
+                "{\"epoch\":\"e1\",\"seq\":1}}}");
+    hear(n, &a);
+    live(n, "chat:A", 3, "{\"n\":3}");
+    CU_ASSERT_EQUAL_FATAL(n->token_count, 2);
+    for (unsigned i = 0; i < 2; i++) {
+        struct publication **list = mem_alloc(2 * sizeof(struct publication *));
+        list[0] = make((struct publication_head){0}, "chat:A", "e1", 2, "{\"n\":2}");
+        list[1] = make((struct publication_head){0}, "chat:A", "e1", 3, "{\"n\":3}");
+        hub_post_recovery(n->hub, n->tokens[i], list, 2, true);
+    }
+    const char *heard = hear(n, &a);
+    CU_ASSERT_EQUAL(times(heard, "\"action\":\"ack\""), 2);
+    CU_ASSERT_EQUAL(times(heard, "{\"n\":2}"), 1);
+    CU_ASSERT_EQUAL(times(heard, "{\"n\":3}"), 1);
+    client_close(n, &a);
+    node_free(n);
+}
+
 /* One recovery that becomes too much must not cost another one the publication at hand. */
 static void test_overflowing_recovery_harms_no_other(void)
 {
@@ -357,6 +383,7 @@ static void test_recorded_snapshot(void)
 static const struct unit_test tests[] = {
     {"a cleared value among raw clients", test_cleared_among_raw},
     {"a plain message is not repeated", test_plain_is_not_repeated_with_a_snapshot},
+    {"what two requests recover comes once", test_recovered_once},
     {"a recovery that overflows harms no other", test_overflowing_recovery_harms_no_other},
     {"a healed state in what is recovered", test_recorded_snapshot},
     {NULL, NULL},
