@@ -30,7 +30,7 @@ void session_settle(struct session *s);                    /* does that; for gat
 /* Begins a subscribe as a client asked for it. */
 void session_begin_subscribe(struct session *s, const struct command *command);
 
-/* Takes a channel out of the subscribes that still wait. True when there was one. */
+/* Takes a channel out of all subscribes that still wait. True when there was one. */
 bool session_cancel_pending(struct session *s, struct slice name);
 
 /* The session's subscription to a channel, or NULL. */

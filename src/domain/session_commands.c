@@ -63,10 +63,8 @@ static void do_unsubscribe(struct session *s, const struct command *command)
 {
     /* Those that still wait first: ending a wait may change the set. */
     bool *was_waiting = mem_zalloc(command->channel_count + 1);
-    for (size_t i = 0; i < command->channel_count; i++) {
-        struct slice name = command->channels[i];
-        was_waiting[i] = session_find_sub(s, name) == NULL && session_cancel_pending(s, name);
-    }
+    for (size_t i = 0; i < command->channel_count; i++)
+        was_waiting[i] = session_cancel_pending(s, command->channels[i]);
     struct buf rejected = {0};
     uint64_t accepted = 0;
     session_settle(s);

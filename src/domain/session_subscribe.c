@@ -631,25 +631,37 @@ void session_finish_request(struct sub_request *r)
     free_request(r);
 }
 
-bool session_cancel_pending(struct session *s, struct slice name)
+static bool cancel_in_request(struct sub_request *r, struct hub_channel *c)
 {
-    const struct hub_channel *c = hub_find(hub_for(s), name);
-    if (c == NULL)
-        return false;
-    for (struct list *at = s->requests.next; at != &s->requests; at = at->next) {
-        struct sub_request *r = list_entry(at, struct sub_request, in_session);
-        for (uint32_t i = 0; i < r->count; i++) {
-            if (r->subs[i].channel != c)
-                continue;
-            stop_waiting(r, r->subs[i].channel);
-            forget_recovery(r, r->subs[i].channel);
-            hub_unpin(hub_for(s), r->subs[i].channel);
-            memmove(&r->subs[i], &r->subs[i + 1], (--r->count - i) * sizeof *r->subs);
-            s->pending_channels--;
-            if (r->waiting == 0)
-                session_finish_request(r);
-            return true;
-        }
+    struct session *s = r->session;
+    for (uint32_t i = 0; i < r->count; i++) {
+        if (r->subs[i].channel != c)
+            continue;
+        stop_waiting(r, c);
+        forget_recovery(r, c);
+        memmove(&r->subs[i], &r->subs[i + 1], (--r->count - i) * sizeof *r->subs);
+        s->pending_channels--;
+        if (r->waiting == 0)
+            session_finish_request(r);
+        hub_unpin(hub_for(s), c);
+        return true;
     }
     return false;
+}
+
+bool session_cancel_pending(struct session *s, struct slice name)
+{
+    struct hub_channel *c = hub_find(hub_for(s), name);
+    bool was_pending = false;
+    if (c == NULL)
+        return false;
+    c->pins++; /* the last request that waits for it may let it go */
+    struct list *next;
+    for (struct list *at = s->requests.next; at != &s->requests; at = next) {
+        next = at->next;
+        if (cancel_in_request(list_entry(at, struct sub_request, in_session), c))
+            was_pending = true;
+    }
+    hub_unpin(hub_for(s), c);
+    return was_pending;
 }

@@ -357,6 +357,28 @@ static void test_overflowing_recovery_harms_no_other(void)
     node_free(n);
 }
 
+/* The last of a client's wishes counts, whatever waits for Redis. */
+static void test_unsubscribe_ends_all_that_waits(void)
+{
+    struct node *n = node_new(NULL);
+    struct client a;
+    client_open(n, &a, "?channels=quote:A");
+    live(n, "quote:A", 0, NULL);
+    hear(n, &a);
+    say(&a, "{\"action\":\"subscribe\",\"id\":1,\"channels\":[\"quote:A\",\"quote:B\"]}");
+    say(&a, "{\"action\":\"subscribe\",\"id\":2,\"channels\":[\"quote:B\"]}");
+    say(&a, "{\"action\":\"unsubscribe\",\"id\":3,\"channels\":[\"quote:A\",\"quote:B\"]}");
+    hear(n, &a);
+    live(n, "quote:B", 0, NULL);
+    turn(n);
+    say(&a, "{\"action\":\"list\",\"id\":4}");
+    const char *heard = hear(n, &a);
+    CU_ASSERT_EQUAL(times(heard, "\"id\":3,\"accepted\":2"), 1);
+    CU_ASSERT_EQUAL(times(heard, "\"id\":4,\"channels\":[]"), 1);
+    client_close(n, &a);
+    node_free(n);
+}
+
 /* A state that was healed while a recovery was under way replaces what the client has. */
 static void test_recorded_snapshot(void)
 {
@@ -385,6 +407,7 @@ static const struct unit_test tests[] = {
     {"a plain message is not repeated", test_plain_is_not_repeated_with_a_snapshot},
     {"what two requests recover comes once", test_recovered_once},
     {"a recovery that overflows harms no other", test_overflowing_recovery_harms_no_other},
+    {"unsubscribe ends all that waits", test_unsubscribe_ends_all_that_waits},
     {"a healed state in what is recovered", test_recorded_snapshot},
     {NULL, NULL},
 };
