@@ -21,9 +21,10 @@ struct feed_health {
     size_t prefix_len;
     char token[24]; /* this process: canaries of a namesake are not ours */
     uint64_t next_number;
-    uint64_t seen_ms; /* when one last came back on the present link; 0: not yet */
-    uint64_t read_ms; /* when anything last came over the subscriber link */
-    uint64_t up_ms;   /* since when the subscriber link is up; 0: it is not */
+    uint64_t seen_ms;  /* when one last came back on the present link; 0: not yet */
+    uint64_t read_ms;  /* when anything last came over the subscriber link */
+    uint64_t up_ms;    /* since when the subscriber link is up; 0: it is not */
+    uint64_t asked_ms; /* since when a canary waits for the command link's answer; 0: none does */
     const char *reason;
     uint64_t dial_logged_ms;
 };
@@ -57,6 +58,14 @@ void feed_health_check(struct feed_health *h)
     h->setup.on_change(h->setup.arg, reason);
 }
 
+/* Answered or lost with the link: either way nothing is being waited for. */
+static void on_sent(void *arg, const struct redis_reply_view *reply)
+{
+    (void)reply;
+    struct feed_health *h = arg;
+    h->asked_ms = 0;
+}
+
 void feed_health_send(struct feed_health *h)
 {
     if (!redis_link_is_up(h->setup.command))
@@ -66,7 +75,9 @@ void feed_health_send(struct feed_health *h)
                        (unsigned long long)h->next_number++, (unsigned long long)clock_mono_ns());
     const struct slice args[] = {slice_str("PUBLISH"), slice_str(h->channel),
                                  slice_of(payload, (size_t)len)};
-    redis_link_command(h->setup.command, args, 3, NULL, NULL);
+    if (h->asked_ms == 0)
+        h->asked_ms = now(h);
+    redis_link_command(h->setup.command, args, 3, on_sent, h);
     metrics_add(h->setup.metrics, METRIC_CANARY_SENT, 1);
 }
 
@@ -134,6 +145,15 @@ void feed_health_on_dial_failed(struct feed_health *h, const char *link, const c
     log_warn("redis_dial_failed", LOG_STR("link", link), LOG_STR("reason", reason));
 }
 
+/* The command link may be dead while the subscriber link is not: canaries leave, and nothing says
+ * that they arrived. */
+static void drop_dead_command_link(struct feed_health *h)
+{
+    uint64_t patience_ms = PERIODS_MAX * h->setup.period_ms;
+    if (h->asked_ms != 0 && now(h) - h->asked_ms > patience_ms)
+        redis_link_reset(h->setup.command, "no answer to a canary");
+}
+
 /* An open link that carries nothing is redone. With the command link down, no canary can be out. */
 static void drop_dead_link(struct feed_health *h)
 {
@@ -152,6 +172,7 @@ static void on_period(void *arg)
     struct feed_health *h = arg;
     feed_health_check(h);
     drop_dead_link(h);
+    drop_dead_command_link(h);
     feed_health_send(h);
 }
 

@@ -1,6 +1,7 @@
 """A Redis that is up but wrong, played by a small server of our own: what the canary must notice."""
 import socket
 import threading
+import time
 
 import pytest
 
@@ -130,3 +131,85 @@ def test_a_refused_subscribe_does_not_leave_clients_waiting(world, fake, connect
     ack = client.subscribe("quote:DENIED")
     assert ack["accepted"] == 1 and ack["feed"] == "suspect"
     assert client.ask("ping")["action"] == "pong"
+
+
+class TwoLinks:
+    """A proxy in front of Redis that can tell a node's two links apart."""
+
+    def __init__(self, port):
+        self.to_port = port
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.sockets = []
+        self.frozen = set()  # pairs over which nothing passes any more
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def url(self):
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            pair = {"client": client, "server": socket.create_connection(("127.0.0.1", self.to_port)),
+                    "subscribes": False}
+            self.sockets.append(pair)
+            for source, sink in (("client", "server"), ("server", "client")):
+                threading.Thread(target=self._pump, args=(pair, source, sink), daemon=True).start()
+
+    def _pump(self, pair, source, sink):
+        try:
+            while data := pair[source].recv(65536):
+                if source == "client" and b"SUBSCRIBE" in data:
+                    pair["subscribes"] = True
+                if id(pair) not in self.frozen:
+                    pair[sink].sendall(data)
+        except OSError:
+            pass
+        for end in ("client", "server"):
+            try:
+                pair[end].shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def freeze_commands(self):
+        self.frozen |= {id(pair) for pair in self.sockets if not pair["subscribes"]}
+
+    def close(self):
+        self.listener.close()
+        for pair in self.sockets:
+            pair["client"].close()
+            pair["server"].close()
+
+
+def test_a_dead_command_link_is_redone(world, redis, connect):
+    """The subscriber link goes on delivering, so its silence shows nothing."""
+    proxy = TwoLinks(redis.port)
+    try:
+        node = world.node(proxy.url, settings={"redis.canary_ms": 300 * SLOWER})
+        client = connect(node)
+        client.subscribe("trade:A")
+        proxy.freeze_commands()
+        stop = threading.Event()
+        publisher = redis.client().__class__(redis.port)
+
+        def publish():
+            while not stop.is_set():
+                publisher("PUBLISH", "tc:trade:A", "1")
+                time.sleep(0.01)
+
+        thread = threading.Thread(target=publish)
+        thread.start()
+        try:
+            client.wait_for("state", feed="suspect", timeout=15 * SLOWER)
+            client.wait_for("state", feed="ok", timeout=15 * SLOWER)
+        finally:
+            stop.set()
+            thread.join()
+        assert node.metric("tickcast_redis_connects_total", link="command") == 2
+        assert node.metric("tickcast_redis_connects_total", link="subscriber") == 1
+    finally:
+        proxy.close()
