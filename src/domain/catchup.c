@@ -128,19 +128,35 @@ void catchup_begin_slow(struct cohort *c, uint32_t index, uint64_t waiting)
 
 /* --- publications that must not be skipped -------------------------------------------------- */
 
+/* Is it left to the snapshot that is still to come? Only where the client lacks what lies before;
+ * what follows what it has is not lost to a snapshot. */
+static bool is_left_to_snapshot(const struct standing *at, const struct cohort_part *p)
+{
+    bool is_next = !at->has_base || at->seen + p->missed + 1 == p->item->count;
+    return at->wants_snap && (at->since != NULL || !is_next);
+}
+
+static void queue_part(struct session *s, struct standing *at, const struct cohort_part *p)
+{
+    const struct publication *pub = p->item->p;
+    if (at->seen >= p->item->count || standing_covers(at, pub))
+        return;
+    if (!is_left_to_snapshot(at, p)) {
+        enum publication_form form = p->form;
+        uint64_t missed = standing_take(at, p->item, &form);
+        session_queue_item(s, p->item, form, missed);
+    } else if (pub->seq == 0 && !pub->cleared) {
+        session_queue_item(s, p->item, FORM_JSON, 0); /* a plain message is in no snapshot */
+    }
+}
+
 static void queue_all_mode(struct session *s, uint64_t from, uint64_t to)
 {
     const struct cohort *c = s->cohort;
     for (uint64_t i = from; i < to; i++) {
         const struct cohort_part *p = cohort_part(c, i);
-        struct standing *at = &s->catchup->at[p->sub_index];
-        /* A snapshot that is still to come will cover it. */
-        if (c->subs[p->sub_index].mode != MODE_ALL || at->wants_snap ||
-            at->seen >= p->item->count || standing_covers(at, p->item->p))
-            continue;
-        enum publication_form form = p->form;
-        uint64_t missed = standing_take(at, p->item, &form);
-        session_queue_item(s, p->item, form, missed);
+        if (c->subs[p->sub_index].mode == MODE_ALL)
+            queue_part(s, &s->catchup->at[p->sub_index], p);
     }
     uint64_t waiting = conn_waiting_bytes(s->conn);
     const struct config *config = c->hub->worker->config;
@@ -192,18 +208,40 @@ static bool has_value(const struct hub_channel *c)
     return c->last != NULL && !c->last->p->cleared;
 }
 
+/* The full state, where it is owed; all the rest was queued when it came. */
+static void serve_all_mode(struct session *s, struct round *r, uint32_t index)
+{
+    const struct hub_channel *channel = s->cohort->subs[index].channel;
+    struct standing *at = &s->catchup->at[index];
+    if (!at->wants_snap)
+        return;
+    at->wants_snap = false;
+    if (channel->last != NULL && !standing_covers(at, channel->last->p)) {
+        if (has_value(channel))
+            add_item(s, r, at, channel->last, FORM_JSON_SNAP);
+        else if (channel->last->count > at->seen)
+            add_item(s, r, at, channel->last, hub_form(channel, channel->last, at->seen));
+    }
+    if (at->seen < cohort_position(s->cohort, index))
+        at->seen = cohort_position(s->cohort, index);
+}
+
 /* What one subscription is owed now: nothing, the full state, or the newest value. */
 static void serve_one(struct session *s, struct round *r, uint32_t index)
 {
     const struct cohort *c = s->cohort;
     const struct hub_channel *channel = c->subs[index].channel;
     struct standing *at = &s->catchup->at[index];
+    if (c->subs[index].mode == MODE_ALL) {
+        serve_all_mode(s, r, index);
+        return;
+    }
     if (at->wants_snap) {
         at->wants_snap = false;
         if (has_value(channel) && !standing_covers(at, channel->last->p))
             add_item(s, r, at, channel->last, FORM_JSON_SNAP);
     }
-    if (c->subs[index].mode == MODE_ALL || cohort_position(c, index) <= at->seen)
+    if (cohort_position(c, index) <= at->seen)
         return;
     if (channel->last != NULL && channel->last->count > at->seen &&
         !standing_covers(at, channel->last->p))
@@ -257,9 +295,23 @@ static void tell_slow(struct session *s)
     session_send(s, message_slow(cu->peak_bytes, conflated));
 }
 
+/* What a gate of mode `all` holds back must not come after a snapshot that covers it. */
+static void release_before_snapshots(const struct session *s)
+{
+    struct cohort *c = s->cohort;
+    for (uint32_t i = 0; c->gates != NULL && i < c->sub_count; i++) {
+        if (s->catchup->at[i].wants_snap && c->gates[i].held_count > 0) {
+            cohort_gates_release_all_mode(c);
+            return;
+        }
+    }
+}
+
 void catchup_serve(struct session *s)
 {
     struct round r;
+    if (!s->conn->blocked)
+        release_before_snapshots(s);
     cohort_seal(s->cohort); /* what a value covers must not come again from the stream */
     if (s->conn->blocked)
         return;

@@ -96,7 +96,8 @@ static void do_snapshot(struct session *s, const struct command *command)
             message_append_rejected(&rejected, command->channels[i], ERR_NOT_SUBSCRIBED);
             continue;
         }
-        cu->at[present - s->cohort->subs].wants_snap = present->channel->ns->snapshot;
+        if (present->channel->ns->snapshot)
+            cu->at[present - s->cohort->subs].wants_snap = true;
         accepted++;
     }
     queue_result_ack(s, command->id, accepted, &rejected);

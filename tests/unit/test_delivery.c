@@ -244,6 +244,11 @@ static const char *hear(struct node *n, struct client *c)
     return c->heard.data;
 }
 
+static void forget(struct client *c)
+{
+    buf_clear(&c->heard);
+}
+
 static unsigned times(const char *text, const char *what)
 {
     unsigned count = 0;
@@ -379,6 +384,69 @@ static void test_unsubscribe_ends_all_that_waits(void)
     node_free(n);
 }
 
+/* What is published after the ack arrives in mode `all`, also while the snapshot still waits. */
+static void test_all_mode_behind_a_snapshot(void)
+{
+    struct node *n = node_new(NULL);
+    struct client a;
+    static char big[20000];
+    snprintf(big, sizeof big, "{\"x\":\"%0*d\"}", (int)sizeof big - 20, 7);
+    client_open(n, &a, "?channels=quote:A");
+    live(n, "quote:A", 0, NULL);
+    hear(n, &a);
+    publish(n, "quote:A", 1, big); /* the socket is full */
+    turn(n);
+    say(&a, "{\"action\":\"subscribe\",\"channels\":[\"quote:B\"],\"mode\":\"all\"}");
+    turn(n);
+    live(n, "quote:B", 1, "{\"n\":1}");
+    turn(n);
+    publish(n, "quote:B", 2, "{\"n\":2}");
+    publish(n, "quote:B", 0, "{\"plain\":0}");
+    publish(n, "quote:B", 3, "{\"n\":3}");
+    publish(n, "quote:B", 0, "{\"plain\":1}");
+    turn(n);
+    const char *heard = hear(n, &a);
+    CU_ASSERT_EQUAL(times(heard, "{\"n\":2}"), 1);
+    CU_ASSERT(times(heard, "{\"n\":3}") >= 1);
+    CU_ASSERT_EQUAL(times(heard, "{\"plain\":0}"), 1);
+    CU_ASSERT_EQUAL(times(heard, "{\"plain\":1}"), 1);
+    CU_ASSERT_EQUAL(times(heard, "\"missed\""), 0);
+    forget(&a);
+    publish(n, "quote:B", 4, "{\"n\":4}");
+    heard = hear(n, &a);
+    CU_ASSERT_EQUAL(times(heard, "{\"n\":4}"), 1);
+    CU_ASSERT_EQUAL(times(heard, "\"missed\""), 0);
+    client_close(n, &a);
+    node_free(n);
+}
+
+/* A client of mode `all` that is held up and asks for a snapshot loses nothing by that. */
+static void test_snapshot_costs_no_event(void)
+{
+    struct node *n = node_new(NULL);
+    struct client a;
+    static char big[20000];
+    snprintf(big, sizeof big, "{\"x\":\"%0*d\"}", (int)sizeof big - 20, 7);
+    client_open(n, &a, "");
+    say(&a, "{\"action\":\"subscribe\",\"channels\":[\"quote:A\"],\"mode\":\"all\"}");
+    hear(n, &a);
+    live(n, "quote:A", 0, NULL);
+    publish(n, "quote:A", 1, "{\"n\":1}");
+    hear(n, &a);
+    publish(n, "quote:A", 2, big); /* the socket is full */
+    turn(n);
+    say(&a, "{\"action\":\"snapshot\",\"channels\":[\"quote:A\"]}");
+    turn(n);
+    publish(n, "quote:A", 3, "{\"n\":3}");
+    publish(n, "quote:A", 4, NULL);
+    const char *heard = hear(n, &a);
+    CU_ASSERT_EQUAL(times(heard, "{\"n\":3}"), 1);
+    CU_ASSERT_EQUAL(times(heard, "\"cleared\":true"), 1);
+    CU_ASSERT_EQUAL(times(heard, "\"missed\""), 0);
+    client_close(n, &a);
+    node_free(n);
+}
+
 /* A state that was healed while a recovery was under way replaces what the client has. */
 static void test_recorded_snapshot(void)
 {
@@ -408,6 +476,8 @@ static const struct unit_test tests[] = {
     {"what two requests recover comes once", test_recovered_once},
     {"a recovery that overflows harms no other", test_overflowing_recovery_harms_no_other},
     {"unsubscribe ends all that waits", test_unsubscribe_ends_all_that_waits},
+    {"mode all arrives while a snapshot waits", test_all_mode_behind_a_snapshot},
+    {"a snapshot asked for costs no event", test_snapshot_costs_no_event},
     {"a healed state in what is recovered", test_recorded_snapshot},
     {NULL, NULL},
 };
