@@ -7,8 +7,9 @@
 
 #include "domain/hub.h"
 
-/* One publication, from the bus to all who follow its channel. Shares p. */
-void hub_deliver(struct hub *h, struct publication *p);
+/* One publication, from the bus to all who follow its channel. Shares p. gap: publications right
+ * before it that this worker never got. */
+void hub_deliver(struct hub *h, struct publication *p, uint64_t gap);
 
 struct hub_pack *hub_packs_new(void); /* returns owned */
 void hub_packs_forget(struct hub *h); /* at the end of a flush */

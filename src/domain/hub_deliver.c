@@ -231,9 +231,9 @@ static bool is_epoch(const struct hub_channel *c, const struct publication *p)
 }
 
 /* The channel goes on by one publication. Returns its item. */
-static struct item *advance(struct hub_channel *c, struct publication *p)
+static struct item *advance(struct hub_channel *c, struct publication *p, uint64_t gap)
 {
-    c->count += p->gap + 1;
+    c->count += gap + 1;
     c->is_doubtful = false;
     struct item *item = item_new(publication_ref(p), c->count);
     if (p->seq != 0 && !is_epoch(c, p)) {
@@ -258,7 +258,7 @@ static void keep_newest(struct hub_channel *c, struct item *item)
 static bool has_patch(const struct hub_channel *c, struct publication *p,
                       enum publication_form form)
 {
-    if (c->delta_count == 0 || form != FORM_JSON || p->seq == 0 || p->gap != 0)
+    if (c->delta_count == 0 || form != FORM_JSON || p->seq == 0)
         return false;
     if (c->last == NULL || c->last->p->seq + 1 != p->seq)
         return false;
@@ -267,7 +267,7 @@ static bool has_patch(const struct hub_channel *c, struct publication *p,
 }
 
 static void append_to_followers(const struct hub_channel *c, struct item *item,
-                                enum publication_form form, bool with_patch)
+                                enum publication_form form, bool with_patch, uint64_t gap)
 {
     for (uint32_t i = 0; i < c->cohort_count; i++) {
         const struct channel_follower *f = &c->cohorts[i];
@@ -275,26 +275,26 @@ static void append_to_followers(const struct hub_channel *c, struct item *item,
             cohort_gate_take(f->cohort, f->sub_index, item);
         else
             cohort_append(f->cohort, item, f->sub_index,
-                          with_patch && f->delta ? FORM_JSON_PATCH : form, item->p->gap);
+                          with_patch && f->delta ? FORM_JSON_PATCH : form, gap);
     }
 }
 
-void hub_deliver(struct hub *h, struct publication *p)
+void hub_deliver(struct hub *h, struct publication *p, uint64_t gap)
 {
     struct hub_channel *c = map_get(&h->channels, p->channel_hash, publication_channel(p));
     if (c == NULL)
         return; /* the last follower left while it was on its way */
     uint64_t seen = c->count;
-    struct item *item = advance(c, p);
+    struct item *item = advance(c, p, gap);
     enum publication_form form = hub_form(c, item, seen);
-    bool with_patch = has_patch(c, p, form);
+    bool with_patch = gap == 0 && has_patch(c, p, form);
     keep_newest(c, item);
     for (uint32_t i = c->recorder_count; i > 0; i--) /* one that overflows takes itself off */
         session_record(c->recorders[i - 1], c, item);
     struct served served = {0};
     if (c->note_count > 0)
         served = serve_notes(c, NULL, item);
-    append_to_followers(c, item, form, with_patch);
+    append_to_followers(c, item, form, with_patch, gap);
     step_over_all(&served);
     item_unref(item);
 }

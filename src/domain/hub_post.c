@@ -20,7 +20,7 @@ static void run_publications(struct message *m)
 {
     struct publications_message *pm = (struct publications_message *)m;
     for (uint32_t i = 0; i < pm->count; i++) {
-        hub_deliver(pm->hub, pm->list[i]);
+        hub_deliver(pm->hub, pm->list[i], pm->list[i]->gap);
         publication_unref(pm->list[i]);
     }
     free(pm->list);
@@ -61,6 +61,22 @@ static void answer_waiting(struct hub_channel *c)
     free(waiting);
 }
 
+/* Takes over the state of a channel as the bus knows it. Most often nothing is known here yet, and
+ * nobody follows. But a channel that was let go and followed again at once may have had publications
+ * that were still under way, and none of those that came while the bus held it for let go. */
+static void take_state(struct hub *h, const struct hub_channel *c, struct publication *last)
+{
+    uint64_t gap = last->gap;
+    if (c->last != NULL &&
+        slice_equal(publication_epoch(c->last->p), publication_epoch(last))) {
+        if (last->seq <= c->last->p->seq)
+            return;
+        if (c->last->p->seq != 0)
+            gap = last->seq - c->last->p->seq - 1;
+    }
+    hub_deliver(h, last, gap);
+}
+
 static void run_live(struct message *m)
 {
     struct live_message *lm = (struct live_message *)m;
@@ -68,10 +84,8 @@ static void run_live(struct message *m)
     if (c != NULL) {
         c->live = true;
         c->is_doubtful = !lm->is_current;
-        /* Followers of a channel that is new to this worker take its state as any publication; the
-         * usual case is that there are none yet. */
-        if (lm->last != NULL && c->last == NULL)
-            hub_deliver(lm->hub, lm->last);
+        if (lm->last != NULL)
+            take_state(lm->hub, c, lm->last);
         c->is_doubtful = !lm->is_current;
         answer_waiting(c);
     }

@@ -447,6 +447,26 @@ static void test_snapshot_costs_no_event(void)
     node_free(n);
 }
 
+/* A channel was left and followed again before the bus knew: its state may be newer than what was
+ * under way. */
+static void test_live_brings_what_is_newer(void)
+{
+    struct node *n = node_new(NULL);
+    struct client a;
+    client_open(n, &a, "?channels=quote:A");
+    publish(n, "quote:A", 5, "{\"n\":5}"); /* under way since the channel was followed last */
+    live(n, "quote:A", 7, "{\"n\":7}");
+    const char *heard = hear(n, &a);
+    CU_ASSERT_EQUAL(times(heard, "{\"n\":7}"), 1);
+    /* And the same for those who were answered too early. */
+    live(n, "quote:A", 10, "{\"n\":10}");
+    live(n, "quote:A", 10, "{\"n\":10}");
+    heard = hear(n, &a);
+    CU_ASSERT_EQUAL(times(heard, "{\"n\":10}"), 1);
+    client_close(n, &a);
+    node_free(n);
+}
+
 /* A state that was healed while a recovery was under way replaces what the client has. */
 static void test_recorded_snapshot(void)
 {
@@ -478,6 +498,7 @@ static const struct unit_test tests[] = {
     {"unsubscribe ends all that waits", test_unsubscribe_ends_all_that_waits},
     {"mode all arrives while a snapshot waits", test_all_mode_behind_a_snapshot},
     {"a snapshot asked for costs no event", test_snapshot_costs_no_event},
+    {"live brings what is newer", test_live_brings_what_is_newer},
     {"a healed state in what is recovered", test_recorded_snapshot},
     {NULL, NULL},
 };
