@@ -22,6 +22,9 @@
 #define RATE_MAX         1000  /* updates per second: more is no limit to speak of */
 #define RECORDED_MAX     65536 /* publications recovered for one request */
 #define GATHERED_MAX     256   /* of them in one message */
+
+/* What an item is besides channel and payload, about: {"channel":"","seq":815,"ts":…,"data":}, */
+#define RECOVERED_ENVELOPE 64
 #define TOKEN_INDEX_BITS 24    /* of a token: which recovery of its request */
 
 static struct hub *hub_for(const struct session *s)
@@ -280,10 +283,11 @@ static void add_recovered(struct recovery *v, struct publication *p)
         v->list = mem_realloc(v->list, v->cap * sizeof(struct publication *));
     }
     v->list[v->count++] = publication_ref(p);
-    v->bytes += p->payload_bytes;
+    v->bytes += p->payload_bytes + p->channel_len + RECOVERED_ENVELOPE;
 }
 
-/* May so much be queued for one client at once? */
+/* Is it more than may be queued for one client at once? Half of what ends it, because what is
+ * published meanwhile must fit, too. */
 static bool is_too_much(const struct sub_request *r)
 {
     uint64_t bytes = 0, count = 0;
@@ -292,7 +296,7 @@ static bool is_too_much(const struct sub_request *r)
         count += r->recoveries[i].count;
     }
     return count > RECORDED_MAX ||
-           bytes > (uint64_t)r->session->conn->worker->config->limits.hard_bytes;
+           bytes > (uint64_t)r->session->conn->worker->config->limits.hard_bytes / 2;
 }
 
 static void fail_recovery(struct sub_request *r, struct recovery *v)

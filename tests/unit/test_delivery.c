@@ -332,7 +332,7 @@ static void test_recovered_once(void)
 /* One recovery that becomes too much must not cost another one the publication at hand. */
 static void test_overflowing_recovery_harms_no_other(void)
 {
-    struct node *n = node_new("limits.hard_bytes=20000");
+    struct node *n = node_new("limits.hard_bytes=40000");
     struct client c[3];
     static char big[12000];
     snprintf(big, sizeof big, "{\"x\":\"%0*d\"}", (int)sizeof big - 20, 7);
@@ -490,6 +490,31 @@ static void test_recorded_snapshot(void)
     node_free(n);
 }
 
+/* What was recovered counts as it is sent, so that nobody is closed as slow for coming back. */
+static void test_recovered_fits(void)
+{
+    struct node *n = node_new("limits.hard_bytes=100000");
+    struct client a;
+    client_open(n, &a, "");
+    say(&a, "{\"action\":\"subscribe\",\"channels\":[\"chat:A\"],\"since\":"
+            "{\"chat:A\":{\"epoch\":\"e1\",\"seq\":1}}}");
+    hear(n, &a);
+    live(n, "chat:A", 2001, "{\"n\":1}");
+    struct publication **list = mem_alloc(2000 * sizeof(struct publication *));
+    for (unsigned i = 0; i < 2000; i++)
+        list[i] = make((struct publication_head){0}, "chat:A", "e1", 2 + i, "{\"n\":1}");
+    hub_post_recovery(n->hub, n->tokens[0], list, 2000, true);
+    turn(n);
+    publish(n, "chat:A", 2002, "{\"n\":2002}");
+    turn(n);
+    const char *heard = hear(n, &a);
+    CU_ASSERT_EQUAL(times(heard, "\"slow\""), 0);
+    CU_ASSERT_EQUAL(times(heard, "close "), 0);
+    CU_ASSERT_EQUAL(times(heard, "{\"n\":2002}"), 1);
+    client_close(n, &a);
+    node_free(n);
+}
+
 static const struct unit_test tests[] = {
     {"a cleared value among raw clients", test_cleared_among_raw},
     {"a plain message is not repeated", test_plain_is_not_repeated_with_a_snapshot},
@@ -500,6 +525,7 @@ static const struct unit_test tests[] = {
     {"a snapshot asked for costs no event", test_snapshot_costs_no_event},
     {"live brings what is newer", test_live_brings_what_is_newer},
     {"a healed state in what is recovered", test_recorded_snapshot},
+    {"what is recovered fits the limit", test_recovered_fits},
     {NULL, NULL},
 };
 const struct unit_suite suite_delivery = {"delivery", tests};
