@@ -54,6 +54,12 @@ struct channel_note {
     struct standing at; /* items up to at.seen are skipped */
 };
 
+/* A recovery that is under way: it keeps what comes meanwhile. */
+struct channel_recorder {
+    struct sub_request *request;
+    uint32_t recovery; /* in request->recoveries, which knows where it stands here */
+};
+
 /*
  * Publications are counted per channel and worker, those included that never arrived (gaps). That
  * count, not the publishers' seq, is what positions are kept in: it also numbers plain messages,
@@ -80,9 +86,10 @@ struct hub_channel {
     struct channel_note *notes;
     uint32_t note_count;
     uint32_t note_cap;
-    uint32_t delta_count;           /* followers that want patches */
-    struct sub_request **recorders; /* recoveries under way: they keep what comes meanwhile */
+    uint32_t delta_count; /* followers that want patches */
+    struct channel_recorder *recorders;
     uint32_t recorder_count;
+    uint32_t recorder_cap;
     uint32_t pins; /* requests and builders that hold it */
     uint8_t name_len;
     char name[];
@@ -169,9 +176,9 @@ void hub_add_note(struct hub_channel *c, struct session *s, const struct standin
 bool hub_take_note(struct hub_channel *c, struct session *s, struct standing *at);
 void hub_drop_note(struct hub_channel *c, struct session *s);
 
-/* From now on the request keeps what comes on the channel, until it is taken off. */
-void hub_add_recorder(struct hub_channel *c, struct sub_request *r);
-void hub_drop_recorder(struct hub_channel *c, struct sub_request *r);
+/* From now on the recovery keeps what comes on its channel, until it is taken off. */
+void hub_add_recorder(struct sub_request *r, uint32_t recovery);
+void hub_drop_recorder(struct sub_request *r, uint32_t recovery);
 
 /* From the bus, in its thread. Lists are taken; each publication's reference with them. */
 void hub_post_publications(struct hub *h, struct publication **list, uint32_t count);

@@ -43,10 +43,11 @@ struct recovery {
     struct hub_channel *channel; /* pinned by the request's subs */
     struct position since;
     uint8_t state;             /* enum recovery_state */
+    uint32_t back;             /* DONE: where it stands in channel->recorders */
     struct publication **list; /* DONE: what came since, one reference each; grows until the ack */
     uint32_t count;
     uint32_t cap;
-    uint64_t bytes;
+    uint64_t bytes; /* about what they are when they are sent */
 };
 
 /* A subscribe that waits until all of its channels are confirmed. */
@@ -65,6 +66,8 @@ struct sub_request {
     uint64_t number;         /* in hub->recovering, when there are recoveries */
     struct recovery *recoveries;
     uint32_t recovery_count;
+    uint32_t recovered;       /* publications in all recoveries */
+    uint64_t recovered_bytes; /* and their bytes */
 };
 
 /* Says hello. channels: the URL's list, percent-decoded, or empty. raw clients hear nothing. */
@@ -83,7 +86,7 @@ void session_set_member_index(void *session, uint32_t index);
 
 /* For the hub. */
 void session_finish_request(struct sub_request *r);
-void session_record(struct sub_request *r, const struct hub_channel *c, const struct item *item);
+void session_record(struct sub_request *r, uint32_t recovery, const struct item *item);
 void session_on_recovery(struct hub *h, uint64_t token, struct publication *const *list,
                          uint32_t count, bool recovered);
 void session_on_published(struct hub *h, uint64_t token, enum error_code error, uint64_t seq,

@@ -199,21 +199,31 @@ void hub_append_noted(struct hub_channel *c, struct cohort *cohort, uint32_t sub
 
 /* --- recorders ------------------------------------------------------------------------------ */
 
-void hub_add_recorder(struct hub_channel *c, struct sub_request *r)
+void hub_add_recorder(struct sub_request *r, uint32_t recovery)
 {
-    c->recorders =
-        mem_realloc(c->recorders, (c->recorder_count + 1) * sizeof(struct sub_request *));
-    c->recorders[c->recorder_count++] = r;
+    struct recovery *v = &r->recoveries[recovery];
+    struct hub_channel *c = v->channel;
+    if (c->recorder_count == c->recorder_cap) {
+        c->recorder_cap = c->recorder_cap != 0 ? c->recorder_cap * 2 : 2;
+        c->recorders = mem_realloc(c->recorders, c->recorder_cap * sizeof *c->recorders);
+    }
+    v->back = c->recorder_count;
+    c->recorders[c->recorder_count++] =
+        (struct channel_recorder){.request = r, .recovery = recovery};
 }
 
-void hub_drop_recorder(struct hub_channel *c, struct sub_request *r)
+void hub_drop_recorder(struct sub_request *r, uint32_t recovery)
 {
-    for (uint32_t i = 0; i < c->recorder_count; i++) {
-        if (c->recorders[i] != r)
-            continue;
-        c->recorders[i] = c->recorders[--c->recorder_count];
+    const struct recovery *v = &r->recoveries[recovery];
+    struct hub_channel *c = v->channel;
+    struct channel_recorder last = c->recorders[--c->recorder_count];
+    c->recorders[v->back] = last;
+    last.request->recoveries[last.recovery].back = v->back;
+    if (c->recorder_count > 0)
         return;
-    }
+    free(c->recorders);
+    c->recorders = NULL;
+    c->recorder_cap = 0;
 }
 
 /* --- delivery ------------------------------------------------------------------------------- */
@@ -290,7 +300,7 @@ void hub_deliver(struct hub *h, struct publication *p, uint64_t gap)
     bool with_patch = gap == 0 && has_patch(c, p, form);
     keep_newest(c, item);
     for (uint32_t i = c->recorder_count; i > 0; i--) /* one that overflows takes itself off */
-        session_record(c->recorders[i - 1], c, item);
+        session_record(c->recorders[i - 1].request, c->recorders[i - 1].recovery, item);
     struct served served = {0};
     if (c->note_count > 0)
         served = serve_notes(c, NULL, item);

@@ -266,8 +266,10 @@ static struct slice number_key(const uint64_t *number)
     return slice_of((const char *)number, sizeof *number);
 }
 
-static void drop_recovered(struct recovery *v)
+static void drop_recovered(struct sub_request *r, struct recovery *v)
 {
+    r->recovered -= v->count;
+    r->recovered_bytes -= v->bytes;
     for (uint32_t i = 0; i < v->count; i++)
         publication_unref(v->list[i]);
     free(v->list);
@@ -276,56 +278,49 @@ static void drop_recovered(struct recovery *v)
     v->bytes = 0;
 }
 
-static void add_recovered(struct recovery *v, struct publication *p)
+static void add_recovered(struct sub_request *r, struct recovery *v, struct publication *p)
 {
+    uint64_t bytes = (uint64_t)p->payload_bytes + p->channel_len + RECOVERED_ENVELOPE;
     if (v->count == v->cap) {
         v->cap = v->cap != 0 ? v->cap * 2 : 8;
         v->list = mem_realloc(v->list, v->cap * sizeof(struct publication *));
     }
     v->list[v->count++] = publication_ref(p);
-    v->bytes += p->payload_bytes + p->channel_len + RECOVERED_ENVELOPE;
+    v->bytes += bytes;
+    r->recovered++;
+    r->recovered_bytes += bytes;
 }
 
 /* Is it more than may be queued for one client at once? Half of what ends it, because what is
  * published meanwhile must fit, too. */
 static bool is_too_much(const struct sub_request *r)
 {
-    uint64_t bytes = 0, count = 0;
-    for (uint32_t i = 0; i < r->recovery_count; i++) {
-        bytes += r->recoveries[i].bytes;
-        count += r->recoveries[i].count;
-    }
-    return count > RECORDED_MAX ||
-           bytes > (uint64_t)r->session->conn->worker->config->limits.hard_bytes / 2;
+    uint64_t hard_bytes = (uint64_t)r->session->conn->worker->config->limits.hard_bytes;
+    return r->recovered > RECORDED_MAX || r->recovered_bytes > hard_bytes / 2;
 }
 
 static void fail_recovery(struct sub_request *r, struct recovery *v)
 {
     if (v->state == RECOVERY_DONE)
-        hub_drop_recorder(v->channel, r);
-    drop_recovered(v);
+        hub_drop_recorder(r, (uint32_t)(v - r->recoveries));
+    drop_recovered(r, v);
     v->state = RECOVERY_FAILED;
 }
 
 static void finish_recovery(struct sub_request *r, struct recovery *v)
 {
     v->state = RECOVERY_DONE;
-    hub_add_recorder(v->channel, r);
+    hub_add_recorder(r, (uint32_t)(v - r->recoveries));
     if (is_too_much(r))
         fail_recovery(r, v);
 }
 
-void session_record(struct sub_request *r, const struct hub_channel *c, const struct item *item)
+void session_record(struct sub_request *r, uint32_t recovery, const struct item *item)
 {
-    for (uint32_t i = 0; i < r->recovery_count; i++) {
-        struct recovery *v = &r->recoveries[i];
-        if (v->channel != c || v->state != RECOVERY_DONE)
-            continue;
-        add_recovered(v, item->p);
-        if (is_too_much(r))
-            fail_recovery(r, v);
-        return;
-    }
+    struct recovery *v = &r->recoveries[recovery];
+    add_recovered(r, v, item->p);
+    if (is_too_much(r))
+        fail_recovery(r, v);
 }
 
 static void ask_recovery(struct sub_request *r, struct recovery *v)
@@ -385,7 +380,7 @@ void session_on_recovery(struct hub *h, uint64_t token, struct publication *cons
         return; /* the client has gone, or was answered without */
     struct recovery *v = &r->recoveries[index];
     for (uint32_t i = 0; recovered && i < count; i++)
-        add_recovered(v, list[i]);
+        add_recovered(r, v, list[i]);
     if (recovered)
         finish_recovery(r, v);
     else
