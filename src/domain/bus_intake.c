@@ -63,8 +63,7 @@ void bus_intake_renew(struct bus_channel *c, struct slice epoch, uint64_t seq)
     c->retired_len = old_len;
 }
 
-/* --- publications
- * ---------------------------------------------------------------------------------- */
+/* --- publications --------------------------------------------------------------------------- */
 
 static void keep_last(struct bus_channel *c, struct publication *p)
 {

@@ -179,8 +179,7 @@ void bus_post_recover(void *arg, unsigned worker, struct slice channel, struct s
     loop_post(b->setup.loop, &q->message);
 }
 
-/* --- the log
- * --------------------------------------------------------------------------------------- */
+/* --- the log -------------------------------------------------------------------------------- */
 
 void bus_record_recent(struct bus_channel *c, struct publication *p)
 {

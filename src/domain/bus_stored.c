@@ -156,8 +156,7 @@ void bus_subscriber_link_up(struct bus *b)
     loop_timer_set(b->patience_timer, PATIENCE_MS + 1);
 }
 
-/* --- loading and healing
- * -------------------------------------------------------------------------- */
+/* --- loading and healing -------------------------------------------------------------------- */
 
 bool bus_is_stored(const struct bus_channel *c)
 {
@@ -315,8 +314,7 @@ static void on_loaded(struct bus_read *r, const struct stored_reading *reading)
     finish_load(r);
 }
 
-/* --- renewed epochs
- * -------------------------------------------------------------------------------- */
+/* --- renewed epochs ------------------------------------------------------------------------- */
 
 void bus_on_regressed(struct bus *b, struct bus_channel *c, struct slice payload)
 {
@@ -395,8 +393,7 @@ static void on_renewed(struct bus_read *r, const struct stored_reading *reading)
     finish_load(r);
 }
 
-/* --- expiry
- * ------------------------------------------------------------------------------------------ */
+/* --- expiry --------------------------------------------------------------------------------- */
 
 void bus_watch_expiry(struct bus *b, struct bus_channel *c)
 {
@@ -435,8 +432,7 @@ static void on_expiry_read(struct bus_read *r, const struct stored_reading *read
     bus_serve_recoveries(b, c);
 }
 
-/* --- replies
- * ------------------------------------------------------------------------------------------ */
+/* --- replies -------------------------------------------------------------------------------- */
 
 static void on_reply(void *arg, const struct redis_reply_view *reply)
 {

@@ -62,13 +62,13 @@ static void answer_waiting(struct hub_channel *c)
 }
 
 /* Takes over the state of a channel as the bus knows it. Most often nothing is known here yet, and
- * nobody follows. But a channel that was let go and followed again at once may have had publications
- * that were still under way, and none of those that came while the bus held it for let go. */
+ * nobody follows. But a channel that was let go and followed again at once may have had
+ * publications that were still under way, and none of those that came while the bus held it for let
+ * go. */
 static void take_state(struct hub *h, const struct hub_channel *c, struct publication *last)
 {
     uint64_t gap = last->gap;
-    if (c->last != NULL &&
-        slice_equal(publication_epoch(c->last->p), publication_epoch(last))) {
+    if (c->last != NULL && slice_equal(publication_epoch(c->last->p), publication_epoch(last))) {
         if (last->seq <= c->last->p->seq)
             return;
         if (c->last->p->seq != 0)

@@ -19,13 +19,13 @@
 
 #include <stdlib.h>
 
-#define RATE_MAX         1000  /* updates per second: more is no limit to speak of */
-#define RECORDED_MAX     65536 /* publications recovered for one request */
-#define GATHERED_MAX     256   /* of them in one message */
+#define RATE_MAX     1000  /* updates per second: more is no limit to speak of */
+#define RECORDED_MAX 65536 /* publications recovered for one request */
+#define GATHERED_MAX 256   /* of them in one message */
 
 /* What an item is besides channel and payload, about: {"channel":"","seq":815,"ts":…,"data":}, */
 #define RECOVERED_ENVELOPE 64
-#define TOKEN_INDEX_BITS 24    /* of a token: which recovery of its request */
+#define TOKEN_INDEX_BITS   24 /* of a token: which recovery of its request */
 
 static struct hub *hub_for(const struct session *s)
 {

@@ -119,8 +119,7 @@ void stored_renew(const struct stored_place *at, struct slice epoch, uint64_t se
     run(at, renew_script, more, 3, on_reply, arg);
 }
 
-/* --- replies
- * -------------------------------------------------------------------------------------- */
+/* --- replies -------------------------------------------------------------------------------- */
 
 static bool read_number(struct slice text, uint64_t *value)
 {

@@ -82,8 +82,7 @@ static struct node *node_new(const char *set)
     buf_fini(&warnings);
     n->loop = loop_new();
     n->worker = worker_new(0, n->loop, n->config, &client_ops);
-    const struct hub_upstream upstream = {
-        .interest = on_interest, .recover = on_recover, .arg = n};
+    const struct hub_upstream upstream = {.interest = on_interest, .recover = on_recover, .arg = n};
     n->hub = hub_new(n->worker, &upstream);
     worker_start(n->worker);
     hub_post_feed(n->hub, true, NULL);
