@@ -106,7 +106,7 @@ static void stand_after_recovery(struct standing *at, const struct recovery *v)
     }
     at->wants_snap = true;
     at->since = mem_dup(&v->since, sizeof v->since);
-    at->wants_epoch = v->channel->epoch_len > 0;
+    at->wants_epoch = true; /* also where the epoch shows in an item that it has already */
 }
 
 static void stand_as_wished(struct session *s, struct standing *at, const struct cohort_sub *sub,

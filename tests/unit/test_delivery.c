@@ -466,6 +466,29 @@ static void test_live_brings_what_is_newer(void)
     node_free(n);
 }
 
+/* What a client says that it has is not sent again; the first item that is still says the epoch. */
+static void test_epoch_behind_what_is_covered(void)
+{
+    struct node *n = node_new(NULL);
+    struct client c;
+    hub_post_feed(n->hub, false, "redis_lost");
+    client_open(n, &c, "");
+    say(&c, "{\"action\":\"subscribe\",\"channels\":[\"chat:x\"],"
+            "\"since\":{\"chat:x\":{\"epoch\":\"e1\",\"seq\":5}}}");
+    turn(n);
+    publish(n, "chat:x", 5, "5");
+    turn(n);
+    say(&c, "{\"action\":\"subscribe\",\"channels\":[\"chat:y\"]}");
+    turn(n);
+    publish(n, "chat:x", 8, "8");
+    const char *heard = hear(n, &c);
+    CU_ASSERT_PTR_NULL(strstr(heard, "\"seq\":5"));
+    CU_ASSERT_PTR_NOT_NULL(
+        strstr(heard, "\"epoch\":\"e1\",\"seq\":8,\"ts\":1,\"data\":8,\"missed\":2"));
+    client_close(n, &c);
+    node_free(n);
+}
+
 /* A state that was healed while a recovery was under way replaces what the client has. */
 static void test_recorded_snapshot(void)
 {
@@ -525,6 +548,7 @@ static const struct unit_test tests[] = {
     {"live brings what is newer", test_live_brings_what_is_newer},
     {"a healed state in what is recovered", test_recorded_snapshot},
     {"what is recovered fits the limit", test_recovered_fits},
+    {"the first item that is not covered says the epoch", test_epoch_behind_what_is_covered},
     {NULL, NULL},
 };
 const struct unit_suite suite_delivery = {"delivery", tests};
