@@ -34,8 +34,9 @@ def bench(ctl, redis):
     ("--raw", "--rate", "2000", "--window", "1"),
     ("--channels", "5", "--of", "400", "--rate", "0"),
 ], ids=" ".join)
-def test_everything_arrives(bench, node, options):
-    node.wait_ready()
+def test_everything_arrives(bench, node_of, options):
+    # Quotes are conflated for clients that fall behind, as all do at full speed on a busy machine.
+    node = node_of({"limits.soft_bytes": 4194304, "limits.soft_age_ms": 3600000})
     status, result = bench(node.url(), "--clients", "30", "--pid", str(node.pid), *options)
     assert status == 0
     assert result["publications"] > 0
