@@ -9,29 +9,33 @@ void standing_fini(struct standing *at)
     at->since = NULL;
 }
 
-/* How many lie between the position that a client came back with and this publication. */
-static uint64_t missed_since(const struct position *since, const struct publication *p)
+static bool is_same_epoch(const struct position *since, const struct publication *p)
 {
-    bool is_same = slice_equal(position_epoch(since), publication_epoch(p));
-    return is_same && p->seq > since->seq ? p->seq - since->seq - 1 : 0;
+    return slice_equal(position_epoch(since), publication_epoch(p));
 }
 
 bool standing_covers(const struct standing *at, const struct publication *p)
 {
     return at->since != NULL && at->since->is_trusted && p->seq != 0 && p->seq <= at->since->seq &&
-           slice_equal(position_epoch(at->since), publication_epoch(p));
+           is_same_epoch(at->since, p);
+}
+
+/* How many lie between the position that a client came back with and this publication. */
+static uint64_t missed_since(const struct position *since, const struct publication *p)
+{
+    return p->seq > since->seq ? p->seq - since->seq - 1 : 0;
 }
 
 uint64_t standing_take(struct standing *at, const struct item *item, enum publication_form *form)
 {
     bool is_numbered = item->p->seq != 0;
     uint64_t missed = 0;
-    if (at->since != NULL && is_numbered) {
+    if (at->since != NULL && is_numbered && is_same_epoch(at->since, item->p))
         missed = missed_since(at->since, item->p);
+    else if (at->has_base && item->count > at->seen) /* a snapshot may repeat what was seen */
+        missed = item->count - at->seen - 1;
+    if (is_numbered)
         standing_fini(at);
-    } else if (at->has_base && item->count > at->seen) {
-        missed = item->count - at->seen - 1; /* a snapshot may repeat what was seen */
-    }
     if (at->wants_epoch && is_numbered && *form != FORM_JSON_SNAP && *form != FORM_RAW)
         *form = FORM_JSON_EPOCH;
     if (item->count > at->seen)

@@ -6,8 +6,9 @@
  * while publications are numbered per channel. Every byte that a client reads is decoded and held
  * against the rules: an item only between the acks of subscribe and unsubscribe, the first one with
  * its epoch, each later one above the one before by one and what it says was missed, which in mode
- * `all` is nothing; a patch only on what it patches; pongs in order; at the end everyone has the
- * newest. A seed that fails is printed and repeats.
+ * `all` is nothing but what never came; a patch only on what it patches; pongs in order; at the end
+ * everyone has the newest. Odd seeds are wild: gaps, new epochs, plain messages, values that end or
+ * are healed, raw clients. A seed that fails is printed and repeats.
  */
 #include "base/map.h"
 #include "base/mem.h"
@@ -19,6 +20,7 @@
 #include "surface/client_http.h"
 #include "unit.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,21 +33,36 @@ enum {
     STEPS = 3000,
     PAYLOAD_MAX = 900,
     SMALL_BUFFER = 4096,
-    QUESTIONS_MAX = 256
+    QUESTIONS_MAX = 256,
+    RAW_CLIENTS = 3
+};
+
+/* One publication of a channel. */
+struct entry {
+    uint64_t index; /* counts all of the channel, lost ones included: what `missed` is about */
+    uint64_t seq;   /* rises over all epochs, so that it names one; 0: a plain message */
+    uint64_t gap;
+    unsigned epoch;
+    bool cleared;
+    bool healed; /* a state read from the store */
 };
 
 struct channel {
     char name[32];
     bool wanted;   /* the hub follows it */
     bool live;     /* and was told so */
-    uint64_t seq;  /* of the last publication handed to the hub */
     unsigned last; /* fewest steps until it is told that the channel is live */
+    uint64_t index, seq;
+    unsigned epoch;
+    struct entry *log;
+    unsigned count, cap;
 };
 
 struct client {
     int fd; /* our end; -1: not connected */
     bool upgraded;
     bool deflate;
+    bool raw;
     struct buf in;
     struct ws_decoder decoder;
     unsigned next_id;
@@ -55,15 +72,19 @@ struct client {
     bool pending_delta, pending_all;
     uint64_t pending_since; /* the position it came back with; 0: none */
     bool subscribed[CHANNELS];
-    bool first[CHANNELS];   /* the first item is still to come */
-    bool all[CHANNELS];     /* mode `all` was asked for, from the start of the subscription */
-    bool delta[CHANNELS];   /* patches were asked for */
-    uint64_t seq[CHANNELS]; /* last item's */
+    bool first[CHANNELS];      /* the first item is still to come */
+    bool all[CHANNELS];        /* mode `all` was asked for, from the start of the subscription */
+    bool delta[CHANNELS];      /* patches were asked for */
+    uint64_t index[CHANNELS];  /* last item's */
+    uint64_t strict[CHANNELS]; /* from here on nothing may be left out untold */
+    uint64_t seq[CHANNELS];    /* last numbered item's */
+    unsigned epoch[CHANNELS];
     unsigned pings, pongs;
 };
 
 struct question { /* upstream.recover, to be answered */
     unsigned channel;
+    unsigned epoch;
     uint64_t seq;
     uint64_t token;
 };
@@ -71,6 +92,7 @@ struct question { /* upstream.recover, to be answered */
 struct world {
     uint64_t seed;
     struct rng rng;
+    bool is_wild; /* raw clients, gaps, new epochs, plain messages, ended and healed values */
     struct config *config;
     struct loop *loop;
     struct worker *worker;
@@ -115,20 +137,71 @@ static const char *on_readiness(const void *arg)
     return NULL;
 }
 
-/* Publication number seq of a channel; the same bytes whenever it is made. */
-static struct publication *make(const struct channel *ch, uint64_t seq)
+/* The same bytes whenever it is made. */
+static struct publication *make(const struct channel *ch, const struct entry *e)
 {
-    char payload[PAYLOAD_MAX];
-    int filler = (int)(seq * 7919 % 4 == 0 ? seq * 104729 % (PAYLOAD_MAX - 64) : 40);
-    int len = snprintf(payload, sizeof payload, "{\"n\":%llu,\"x\":\"%0*d\"}",
-                       (unsigned long long)seq, filler, 7);
+    char payload[PAYLOAD_MAX], epoch[16];
+    uint64_t n = e->index;
+    int filler = (int)(n * 7919 % 4 == 0 ? n * 104729 % (PAYLOAD_MAX - 64) : 40);
+    int len = snprintf(payload, sizeof payload, "{\"n\":%llu,\"c\":\"%s\",\"x\":\"%0*d\"}",
+                       (unsigned long long)n, ch->name, filler, 7);
+    snprintf(epoch, sizeof epoch, "e%u", e->epoch);
     const struct publication_head head = {.channel = slice_str(ch->name),
                                           .channel_hash = map_hash(slice_str(ch->name)),
-                                          .epoch = slice_str("e1"),
-                                          .seq = seq,
+                                          .epoch = slice_str(epoch),
+                                          .seq = e->seq,
                                           .ts_ms = 1,
-                                          .is_json = true};
-    return publication_new(&head, slice_of(payload, (size_t)len));
+                                          .gap = e->gap,
+                                          .cleared = e->cleared,
+                                          .is_snapshot = e->healed,
+                                          .is_json = !e->cleared};
+    return publication_new(&head, slice_of(payload, e->cleared ? 0 : (size_t)len));
+}
+
+static const struct entry *find_entry(const struct channel *ch, uint64_t seq)
+{
+    for (unsigned i = ch->count; seq != 0 && i > 0; i--) {
+        if (ch->log[i - 1].seq == seq)
+            return &ch->log[i - 1];
+    }
+    return NULL;
+}
+
+static bool any_between(const struct channel *ch, uint64_t after, uint64_t before)
+{
+    for (unsigned i = ch->count; i > 0 && ch->log[i - 1].index > after; i--) {
+        if (ch->log[i - 1].index < before)
+            return true;
+    }
+    return false;
+}
+
+/* The next one of a channel: now and then not a common one. */
+static struct entry *add_entry(struct world *w, struct channel *ch, bool is_common)
+{
+    uint64_t dice = is_common || !w->is_wild ? 100 : rng_below(&w->rng, 100);
+    struct entry e = {0};
+    if (dice < 4)
+        e.gap = rng_below(&w->rng, 3) + 1;
+    else if (dice < 8)
+        e.cleared = true;
+    else if (dice < 10)
+        e.healed = true;
+    else if (dice < 12)
+        ch->epoch++;
+    bool is_plain = dice >= 12 && dice < 18 && ch->seq != 0;
+    ch->index += e.gap + 1;
+    if (!is_plain)
+        ch->seq += e.gap + 1 + (e.healed ? 5 : 0);
+    e.index = ch->index;
+    e.seq = is_plain ? 0 : ch->seq;
+    e.epoch = ch->epoch;
+    if (ch->count == ch->cap) {
+        ch->cap = ch->cap != 0 ? ch->cap * 2 : 64;
+        ch->log = mem_realloc(ch->log, ch->cap * sizeof *ch->log);
+    }
+    ch->log[ch->count] = e;
+    return &ch->log[ch->count++];
 }
 
 static void confirm_channels(struct world *w)
@@ -138,20 +211,21 @@ static void confirm_channels(struct world *w)
         if (!ch->wanted || ch->live || ch->last-- > 0)
             continue;
         ch->live = true;
-        struct publication *last = ch->seq > 0 ? make(ch, ch->seq) : NULL;
+        const struct entry *e = find_entry(ch, ch->seq);
+        struct publication *last = e != NULL && !e->cleared ? make(ch, e) : NULL;
         hub_post_live(w->hub, slice_str(ch->name), last, true);
         if (last != NULL)
             publication_unref(last);
     }
 }
 
-static void publish(struct channel *ch, struct hub *hub)
+static void publish(struct world *w, struct channel *ch, bool is_common)
 {
     if (!ch->live)
         return;
     struct publication **list = mem_alloc(sizeof(struct publication *));
-    list[0] = make(ch, ++ch->seq);
-    hub_post_publications(hub, list, 1);
+    list[0] = make(ch, add_entry(w, ch, is_common));
+    hub_post_publications(w->hub, list, 1);
 }
 
 static void on_recover(void *arg, unsigned worker, struct slice name, struct slice epoch,
@@ -162,10 +236,26 @@ static void on_recover(void *arg, unsigned worker, struct slice name, struct sli
     unsigned ch = 0;
     while (!slice_is(name, w->channels[ch].name))
         ch++;
-    CU_ASSERT(slice_is(epoch, "e1"));
+    unsigned number = 0;
+    CU_ASSERT(slice_to_unsigned(slice_of(epoch.ptr + 1, epoch.len - 1), UINT16_MAX, &number));
     CU_ASSERT_FATAL(w->question_count < QUESTIONS_MAX);
     w->questions[w->question_count++] =
-        (struct question){.channel = ch, .seq = seq, .token = token};
+        (struct question){.channel = ch, .epoch = number, .seq = seq, .token = token};
+}
+
+/* What is numbered behind a position; false when it is not all there, or something was renewed. */
+static bool collect(const struct channel *ch, const struct question *q, struct publication **list,
+                    uint32_t *count)
+{
+    const struct entry *e = find_entry(ch, q->seq), *end = ch->log + ch->count;
+    bool is_whole = e != NULL && e->epoch == q->epoch;
+    for (*count = 0; is_whole && ++e < end;) {
+        if (e->seq == 0)
+            continue;
+        list[(*count)++] = make(ch, e);
+        is_whole = e->epoch == q->epoch && e->gap == 0 && !e->healed;
+    }
+    return is_whole;
 }
 
 /* Answers a question about a channel that is live; now and then it cannot be recovered. */
@@ -177,11 +267,9 @@ static void answer(struct world *w)
         if (!ch->live)
             continue;
         w->questions[i] = w->questions[--w->question_count];
-        bool recovered = ch->seq >= q.seq && rng_below(&w->rng, 5) > 0;
-        uint32_t count = recovered ? (uint32_t)(ch->seq - q.seq) : 0;
-        struct publication **list = mem_alloc((count + 1) * sizeof *list);
-        for (uint32_t n = 0; n < count; n++)
-            list[n] = make(ch, q.seq + 1 + n);
+        uint32_t count = 0;
+        struct publication **list = mem_alloc((ch->count + 1) * sizeof *list);
+        bool recovered = collect(ch, &q, list, &count) && rng_below(&w->rng, 5) > 0;
         hub_post_recovery(w->hub, q.token, list, count, recovered);
         return;
     }
@@ -216,6 +304,7 @@ static void forget(struct client *c)
     buf_fini(&c->in);
     struct client next = {.fd = -1};
     memcpy(next.seq, c->seq, sizeof next.seq); /* what it may come back with */
+    memcpy(next.epoch, c->epoch, sizeof next.epoch);
     *c = next;
 }
 
@@ -228,8 +317,15 @@ static void connect_client(struct world *w, struct client *c)
     c->fd = pair[0];
     c->deflate = rng_below(&w->rng, 2) == 0;
     struct buf request = {0};
+    c->raw = c - w->clients < RAW_CLIENTS && w->is_wild;
+    buf_append_str(&request, "GET /ws");
+    for (unsigned ch = 0; c->raw && ch < CHANNELS; ch += 3) {
+        buf_append_str(&request, ch == 0 ? "?format=raw&channels=" : ",");
+        buf_append_str(&request, w->channels[ch].name);
+        c->subscribed[ch] = true;
+    }
     buf_printf(&request,
-               "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+               " HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n",
                c->deflate ? "Sec-WebSocket-Extensions: permessage-deflate\r\n" : "");
     atomic_fetch_add(&w->worker->load, 1);
@@ -262,14 +358,14 @@ static void append_options(struct world *w, struct client *c, struct buf *text)
     if (is_again || c->seq[ch] == 0 || rng_below(&w->rng, 3) == 0)
         return;
     c->pending_since = c->seq[ch];
-    buf_printf(text, ",\"since\":{\"%s\":{\"epoch\":\"e1\",\"seq\":%llu}}", w->channels[ch].name,
-               (unsigned long long)c->seq[ch]);
+    buf_printf(text, ",\"since\":{\"%s\":{\"epoch\":\"e%u\",\"seq\":%llu}}", w->channels[ch].name,
+               c->epoch[ch], (unsigned long long)c->seq[ch]);
 }
 
 static void command(struct world *w, struct client *c)
 {
     struct buf text = {0};
-    if (!c->upgraded || c->pending_id != 0)
+    if (!c->upgraded || c->pending_id != 0 || c->raw)
         return;
     unsigned ch = c->pending_channel = (unsigned)rng_below(&w->rng, CHANNELS);
     c->pending_id = ++c->next_id;
@@ -314,9 +410,16 @@ static void on_subscribed(struct world *w, struct client *c, struct slice text)
     if (!c->subscribed[ch]) {
         c->first[ch] = true;
         c->all[ch] = c->pending_all;
+        const struct entry *e = recovered ? find_entry(&w->channels[ch], c->pending_since) : NULL;
+        c->index[ch] = e != NULL ? e->index : 0;
         c->seq[ch] = recovered ? c->pending_since : 0;
+        c->epoch[ch] = e != NULL ? e->epoch : UINT_MAX;
+        c->strict[ch] = w->channels[ch].index;
         w->recovered += recovered;
     }
+    /* A plain message that was skipped before is in no snapshot. */
+    if (c->pending_all && !c->all[ch])
+        c->strict[ch] = w->channels[ch].index;
     c->all[ch] = c->all[ch] && c->pending_all;
     c->delta[ch] = c->pending_delta;
     if (recovered && c->pending_since == 0)
@@ -334,29 +437,47 @@ static void on_ack(struct world *w, struct client *c, struct slice text)
     c->pending_id = 0;
 }
 
-static void check_order(struct world *w, struct client *c, unsigned ch, struct slice item)
+static void check_order(struct world *w, struct client *c, unsigned ch, struct slice item,
+                        const struct entry *e)
 {
-    uint64_t seq = number_after(item, "\"seq\":"), missed = number_after(item, "\"missed\":");
+    const struct channel *channel = &w->channels[ch];
+    uint64_t last = c->index[ch], missed = number_after(item, "\"missed\":");
     bool is_snap = has(item, "\"snap\":true"), is_patch = has(item, "\"patch\":true");
-    if (c->first[ch] && !has(item, "\"epoch\":"))
-        complain(w, "a first item without epoch", c, item);
-    if (!c->first[ch] && !is_snap && has(item, "\"epoch\":"))
-        complain(w, "an epoch where it is known", c, item);
-    bool is_known = !c->first[ch] || c->seq[ch] != 0;
-    if (is_known && !is_snap && seq != c->seq[ch] + missed + 1)
-        complain(w, "a gap, a repeat or a step back", c, item);
-    if (is_known && is_snap && seq != c->seq[ch] && seq != c->seq[ch] + missed + 1)
+    bool is_strict = last != 0 && last >= c->strict[ch] && !c->first[ch];
+    if (!is_snap && e->index <= last)
+        complain(w, "a repeat or a step back", c, item);
+    if (!is_snap && is_strict && e->index != last + missed + 1)
+        complain(w, "a gap that was not told", c, item);
+    if (is_snap && is_strict && e->index > last + missed + 1)
         complain(w, "a snapshot that does not follow what was sent", c, item);
-    if (is_snap && missed > w->channels[ch].seq)
+    if (missed > channel->seq && missed > channel->index) /* since a position: in numbers */
         complain(w, "more missed than there was", c, item);
-    if (missed != 0 && c->all[ch] && !is_snap)
+    if (c->all[ch] && !is_snap && is_strict && any_between(channel, last, e->index))
         complain(w, "missed in mode all", c, item);
     if (is_patch && (!c->delta[ch] || missed != 0 || c->first[ch]))
         complain(w, "a patch that was not asked for, or has no base", c, item);
     w->patches += is_patch;
     w->missed += missed;
-    c->seq[ch] = seq;
+    c->index[ch] = e->index > last ? e->index : last;
+}
+
+static void check_epoch(struct world *w, struct client *c, unsigned ch, struct slice item,
+                        const struct entry *e)
+{
+    bool is_told = has(item, "\"epoch\":"), is_snap = has(item, "\"snap\":true");
+    bool is_due = c->first[ch] || c->epoch[ch] != e->epoch;
+    char epoch[32];
+    snprintf(epoch, sizeof epoch, "\"epoch\":\"e%u\"", e->epoch);
+    if (is_due && !is_told)
+        complain(w, "a first item without epoch", c, item);
+    /* Where the value has ended the worker does not know the epoch, and says it once more. */
+    if (!is_due && !is_snap && is_told && !w->is_wild)
+        complain(w, "an epoch where it is known", c, item);
+    if (is_told && !has(item, epoch))
+        complain(w, "not the epoch of that number", c, item);
     c->first[ch] = false;
+    c->epoch[ch] = e->epoch;
+    c->seq[ch] = e->seq;
 }
 
 static void on_item(struct world *w, struct client *c, struct slice item)
@@ -370,9 +491,31 @@ static void on_item(struct world *w, struct client *c, struct slice item)
         complain(w, "an item of a channel that is not subscribed", c, item);
         return;
     }
-    if (number_after(item, "\"n\":") != number_after(item, "\"seq\":"))
+    uint64_t seq = number_after(item, "\"seq\":"), n = number_after(item, "\"n\":");
+    const struct entry plain = {.index = n};
+    const struct entry *e = seq != 0 ? find_entry(&w->channels[ch], seq) : &plain;
+    if (e == NULL || (!e->cleared && n != e->index) || has(item, "\"plain\":true") != (seq == 0)) {
         complain(w, "not the publication of that number", c, item);
-    check_order(w, c, ch, item);
+        return;
+    }
+    check_order(w, c, ch, item, e);
+    if (seq != 0)
+        check_epoch(w, c, ch, item, e);
+}
+
+/* A payload alone: newer than the one before. */
+static void on_raw(struct world *w, struct client *c, struct slice text)
+{
+    for (unsigned ch = 0; ch < CHANNELS; ch++) {
+        char key[64];
+        snprintf(key, sizeof key, "\"c\":\"%s\"", w->channels[ch].name);
+        if (!has(text, key))
+            continue;
+        uint64_t n = number_after(text, "\"n\":");
+        if (!c->subscribed[ch] || n <= c->index[ch])
+            complain(w, "a repeat or a step back, raw", c, text);
+        c->index[ch] = n;
+    }
 }
 
 /* The items of a push: objects side by side, without brackets in their strings. */
@@ -398,6 +541,8 @@ static void on_event(struct world *w, struct client *c, enum ws_event event, str
             complain(w, "pong out of order", c, m->payload);
     } else if (event != WS_MESSAGE) {
         complain(w, "closed or broken", c, slice_str(m->why != NULL ? m->why : "close"));
+    } else if (c->raw) {
+        on_raw(w, c, m->payload);
     } else if (has(m->payload, "\"action\":\"ack\"")) {
         on_ack(w, c, m->payload);
     } else if (has(m->payload, "\"action\":\"push\"")) {
@@ -455,7 +600,7 @@ static void act(struct world *w)
     struct client *c = &w->clients[rng_below(&w->rng, CLIENTS)];
     uint64_t dice = rng_below(&w->rng, 100);
     if (dice < 45) {
-        publish(&w->channels[rng_below(&w->rng, CHANNELS)], w->hub);
+        publish(w, &w->channels[rng_below(&w->rng, CHANNELS)], false);
     } else if (c->fd < 0) {
         connect_client(w, c);
     } else if (dice < 60) {
@@ -497,14 +642,14 @@ static void settle_all(struct world *w)
 static void check_newest(struct world *w)
 {
     for (int i = 0; i < CHANNELS; i++)
-        publish(&w->channels[i], w->hub);
+        publish(w, &w->channels[i], true);
     settle_all(w);
     for (int i = 0; i < CLIENTS && !w->failed; i++) {
         const struct client *c = &w->clients[i];
         if (c->pending_id != 0 || c->pings != c->pongs)
             complain(w, "a command or ping without an answer", c, slice_str(""));
         for (int ch = 0; ch < CHANNELS; ch++) {
-            if (c->subscribed[ch] && c->seq[ch] != w->channels[ch].seq)
+            if (c->subscribed[ch] && c->index[ch] != w->channels[ch].index)
                 complain(w, "not the newest", c, slice_str(w->channels[ch].name));
         }
     }
@@ -512,7 +657,7 @@ static void check_newest(struct world *w)
 
 static void world_init(struct world *w, uint64_t seed)
 {
-    *w = (struct world){.seed = seed};
+    *w = (struct world){.seed = seed, .is_wild = seed % 2 == 1};
     rng_init_seed(&w->rng, seed);
     const char *sets[] = {
         seed % 2 == 0 ? "node.pace_ms=0" : "node.pace_ms=1",
@@ -574,6 +719,8 @@ static void world_fini(struct world *w)
     config_unref(w->config);
     ws_inflater_free(w->inflater);
     buf_fini(&w->inflated);
+    for (int i = 0; i < CHANNELS; i++)
+        free(w->channels[i].log);
 }
 
 static void run_seed(uint64_t seed)
@@ -657,11 +804,11 @@ static void test_pacing(void)
     struct client *c = subscriber(w, 0, 0);
     const struct metrics *m = &w->worker->metrics;
     uint64_t writes = metrics_get(m, METRIC_WRITES);
-    publish(&w->channels[0], w->hub);
+    publish(w, &w->channels[0], true);
     turn(w);
     CU_ASSERT_EQUAL(metrics_get(m, METRIC_WRITES), writes + 1);
     for (int i = 0; i < 10; i++) {
-        publish(&w->channels[0], w->hub);
+        publish(w, &w->channels[0], true);
         turn(w);
     }
     CU_ASSERT_EQUAL(metrics_get(m, METRIC_WRITES), writes + 1);
@@ -687,7 +834,7 @@ static void test_who_never_reads_is_closed(void)
     subscriber(w, 0, 1);
     const struct metrics *m = &w->worker->metrics;
     for (int i = 0; i < 100000 && metrics_get(m, METRIC_ENDED_SLOW) == 0; i++) {
-        publish(&w->channels[1], w->hub);
+        publish(w, &w->channels[1], true);
         turn(w);
     }
     CU_ASSERT_EQUAL(metrics_get(m, METRIC_ENDED_SLOW), 1);
