@@ -537,7 +537,75 @@ static void test_recovered_fits(void)
     node_free(n);
 }
 
+static void test_same_set_shares_a_cohort(void)
+{
+    struct node *n = node_new(NULL);
+    const struct metrics *m = &n->worker->metrics;
+    struct client c[7];
+    for (int i = 0; i < 6; i++)
+        client_open(n, &c[i], i % 2 == 0 ? "?channels=quote:A" : "?format=raw&channels=quote:A");
+    live(n, "quote:A", 0, NULL);
+    turn(n);
+    CU_ASSERT_EQUAL(metrics_get(m, METRIC_COHORTS), 2);
+    client_open(n, &c[6], "?channels=quote:B");
+    live(n, "quote:B", 0, NULL);
+    turn(n);
+    CU_ASSERT_EQUAL(metrics_get(m, METRIC_COHORTS), 3);
+    for (int i = 0; i < 7; i++)
+        client_close(n, &c[i]);
+    CU_ASSERT_EQUAL(metrics_get(m, METRIC_COHORTS), 0);
+    node_free(n);
+}
+
+/* The first goes out in its own turn; what follows within the pace waits, and leaves together. */
+static void test_pacing(void)
+{
+    struct node *n = node_new(NULL);
+    const struct metrics *m = &n->worker->metrics;
+    struct client a;
+    n->hub->pace_ms = 300;
+    client_open(n, &a, "?channels=quote:A");
+    live(n, "quote:A", 0, NULL);
+    hear(n, &a);
+    uint64_t writes = metrics_get(m, METRIC_WRITES);
+    for (uint64_t seq = 1; seq <= 11; seq++) {
+        publish(n, "quote:A", seq, "{\"n\":1}");
+        turn(n);
+        CU_ASSERT_EQUAL(metrics_get(m, METRIC_WRITES), writes + 1);
+    }
+    for (int ms = 0; ms < 5000 && metrics_get(m, METRIC_WRITES) == writes + 1; ms++) {
+        usleep(1000);
+        turn(n);
+    }
+    CU_ASSERT_EQUAL(metrics_get(m, METRIC_WRITES), writes + 2);
+    CU_ASSERT_EQUAL(metrics_get(m, METRIC_DELIVERIES), 11);
+    CU_ASSERT_EQUAL(times(hear(n, &a), "{\"n\":1}"), 11);
+    client_close(n, &a);
+    node_free(n);
+}
+
+static void test_who_never_reads_is_closed(void)
+{
+    struct node *n = node_new("limits.hard_bytes=100000");
+    const struct metrics *m = &n->worker->metrics;
+    struct client a;
+    client_open(n, &a, "?channels=chat:A");
+    live(n, "chat:A", 0, NULL);
+    turn(n);
+    for (uint64_t seq = 1; seq < 100000 && metrics_get(m, METRIC_ENDED_SLOW) == 0; seq++) {
+        publish(n, "chat:A", seq, "{\"n\":1}");
+        turn(n);
+    }
+    CU_ASSERT_EQUAL(metrics_get(m, METRIC_ENDED_SLOW), 1);
+    CU_ASSERT_EQUAL(metrics_get(m, METRIC_CONNECTIONS), 0);
+    client_close(n, &a);
+    node_free(n);
+}
+
 static const struct unit_test tests[] = {
+    {"the same set and format share a cohort", test_same_set_shares_a_cohort},
+    {"pacing: at once, then together", test_pacing},
+    {"who never reads is closed past the hard limit", test_who_never_reads_is_closed},
     {"a cleared value among raw clients", test_cleared_among_raw},
     {"a plain message is not repeated", test_plain_is_not_repeated_with_a_snapshot},
     {"what two requests recover comes once", test_recovered_once},

@@ -759,97 +759,9 @@ static void test_another_seed_every_time(void)
     run_seed(given != NULL ? strtoull(given, NULL, 10) : rng_next(&rng) >> 16);
 }
 
-/* --- single rules ----------------------------------------------------------------------------- */
-
-static struct client *subscriber(struct world *w, int index, unsigned channel)
-{
-    struct client *c = &w->clients[index];
-    connect_client(w, c);
-    settle_all(w);
-    c->pending_id = ++c->next_id;
-    c->pending_channel = channel;
-    c->pending = JOINS;
-    c->pending_all = true;
-    char text[200];
-    snprintf(text, sizeof text, "{\"action\":\"subscribe\",\"id\":%u,\"channels\":[\"%s\"]}",
-             c->pending_id, w->channels[channel].name);
-    send_frame(w, c, WS_OP_TEXT, text);
-    settle_all(w);
-    return c;
-}
-
-static void test_same_set_shares_a_cohort(void)
-{
-    struct world *w = mem_alloc(sizeof *w);
-    world_init(w, 2);
-    const struct metrics *m = &w->worker->metrics;
-    unsigned plain = 0, packed = 0;
-    for (int i = 0; i < 6; i++)
-        *(subscriber(w, i, 0)->deflate ? &packed : &plain) += 1;
-    CU_ASSERT_EQUAL(metrics_get(m, METRIC_COHORTS), (plain > 0) + (packed > 0));
-    subscriber(w, 6, 1);
-    CU_ASSERT_EQUAL(metrics_get(m, METRIC_COHORTS), (uint64_t)(plain > 0) + (packed > 0) + 1);
-    CU_ASSERT_FALSE(w->failed);
-    check_empty(w);
-    world_fini(w);
-    free(w);
-}
-
-/* The first goes out in its own turn; what follows within the pace waits, and leaves together. */
-static void test_pacing(void)
-{
-    struct world *w = mem_alloc(sizeof *w);
-    world_init(w, 2);
-    w->hub->pace_ms = 300;
-    struct client *c = subscriber(w, 0, 0);
-    const struct metrics *m = &w->worker->metrics;
-    uint64_t writes = metrics_get(m, METRIC_WRITES);
-    publish(w, &w->channels[0], true);
-    turn(w);
-    CU_ASSERT_EQUAL(metrics_get(m, METRIC_WRITES), writes + 1);
-    for (int i = 0; i < 10; i++) {
-        publish(w, &w->channels[0], true);
-        turn(w);
-    }
-    CU_ASSERT_EQUAL(metrics_get(m, METRIC_WRITES), writes + 1);
-    for (int ms = 0; ms < 5000 && metrics_get(m, METRIC_WRITES) == writes + 1; ms++) {
-        usleep(1000);
-        turn(w);
-    }
-    CU_ASSERT_EQUAL(metrics_get(m, METRIC_WRITES), writes + 2);
-    CU_ASSERT_EQUAL(metrics_get(m, METRIC_DELIVERIES), 11);
-    settle_all(w);
-    CU_ASSERT_EQUAL(c->seq[0], 11);
-    CU_ASSERT_FALSE(w->failed);
-    check_empty(w);
-    world_fini(w);
-    free(w);
-}
-
-static void test_who_never_reads_is_closed(void)
-{
-    struct world *w = mem_alloc(sizeof *w);
-    world_init(w, 4);
-    w->config->limits.hard_bytes = 100000;
-    subscriber(w, 0, 1);
-    const struct metrics *m = &w->worker->metrics;
-    for (int i = 0; i < 100000 && metrics_get(m, METRIC_ENDED_SLOW) == 0; i++) {
-        publish(w, &w->channels[1], true);
-        turn(w);
-    }
-    CU_ASSERT_EQUAL(metrics_get(m, METRIC_ENDED_SLOW), 1);
-    CU_ASSERT_EQUAL(metrics_get(m, METRIC_CONNECTIONS), 0);
-    check_empty(w);
-    world_fini(w);
-    free(w);
-}
-
 static const struct unit_test tests[] = {
     {"random lives keep to the model", test_random_lives},
     {"another seed every time", test_another_seed_every_time},
-    {"the same set and format share a cohort", test_same_set_shares_a_cohort},
-    {"pacing: at once, then together", test_pacing},
-    {"who never reads is closed past the hard limit", test_who_never_reads_is_closed},
     {NULL, NULL},
 };
 const struct unit_suite suite_hub = {"hub", tests};
