@@ -32,9 +32,8 @@ static uint64_t now_ms(const struct cohort *c)
 static uint32_t gate_interval_ms(const struct cohort_sub *sub)
 {
     uint32_t batch_ms = (uint32_t)sub->channel->ns->batch_ms;
-    uint32_t rate_ms = sub->max_rate != 0 ? 1000 / sub->max_rate : 0;
-    if (sub->max_rate != 0 && rate_ms == 0)
-        rate_ms = 1;
+    /* Rounded up: at most so many. */
+    uint32_t rate_ms = sub->max_rate != 0 ? (1000 + sub->max_rate - 1) / sub->max_rate : 0;
     return batch_ms > rate_ms ? batch_ms : rate_ms;
 }
 
