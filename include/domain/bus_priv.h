@@ -43,7 +43,7 @@ struct bus {
     struct wheel expiries;
     struct loop_timer *expiry_timer;
     struct loop_timer *patience_timer;
-    uint64_t subscriber_up_ms; /* since when; monotonic */
+    uint64_t patience_from_ms; /* messages are kept back without a command link; monotonic */
     struct list reads;         /* struct bus_read that wait for their turn */
     struct list flying;        /* those that were asked */
     uint32_t reads_in_flight;
@@ -89,7 +89,7 @@ bool bus_hold(struct bus *b, struct bus_channel *c, struct slice payload);
 
 /* Takes what was kept back, in order. A message that starts another read keeps the rest back. */
 void bus_release_held(struct bus *b, struct bus_channel *c);
-void bus_subscriber_link_up(struct bus *b);
+void bus_begin_patience(struct bus *b); /* with a command link that is not up */
 
 void bus_command_link_up(struct bus *b);                      /* reads that were lost begin again */
 void bus_forget_stored(struct bus *b, struct bus_channel *c); /* before it is freed */

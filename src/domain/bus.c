@@ -190,7 +190,7 @@ static void on_subscriber_up(void *arg)
     log_info("redis_up", LOG_STR("link", "subscriber"));
     metrics_set(b->setup.metrics, METRIC_REDIS_UP_SUB, 1);
     metrics_add(b->setup.metrics, METRIC_REDIS_CONNECTS_SUB, 1);
-    bus_subscriber_link_up(b);
+    bus_begin_patience(b);
     redis_link_subscribe(b->subscriber, slice_str(b->admin_channel));
     b->unconfirmed = b->channels.count;
     size_t it = 0;

@@ -100,7 +100,7 @@ void bus_read_end(struct bus_read *r)
 static bool may_hold(const struct bus *b)
 {
     return redis_link_is_up(b->command) ||
-           loop_now_ms(b->setup.loop) < b->subscriber_up_ms + PATIENCE_MS;
+           loop_now_ms(b->setup.loop) < b->patience_from_ms + PATIENCE_MS;
 }
 
 bool bus_hold(struct bus *b, struct bus_channel *c, struct slice payload)
@@ -150,9 +150,9 @@ static void on_patience_over(void *arg)
         bus_release_held(b, c);
 }
 
-void bus_subscriber_link_up(struct bus *b)
+void bus_begin_patience(struct bus *b)
 {
-    b->subscriber_up_ms = loop_now_ms(b->setup.loop);
+    b->patience_from_ms = loop_now_ms(b->setup.loop);
     loop_timer_set(b->patience_timer, PATIENCE_MS + 1);
 }
 
@@ -457,10 +457,10 @@ static void on_reply(void *arg, const struct redis_reply_view *reply)
             stored_parse(reply, &reading);
         metrics_add(b->setup.metrics, METRIC_STORED_READS, 1);
         if (reading.status == STORED_LOST) {
-            struct bus_channel *c = r->channel;
             bus_read_start(r);
-            if (!may_hold(b)) /* the link may be away for long: they go out as they came */
-                bus_release_held(b, c);
+            /* The other link is often cut at the same moment, and then everything is read anew. If
+             * this one alone stays away, what is kept back goes out as it came. */
+            bus_begin_patience(b);
         } else {
             handlers[r->kind](r, &reading);
         }

@@ -457,6 +457,7 @@ def test_max_rate_is_changed_live(node, redis, connect):
     client.item()
     for n in range(2, 6):
         redis.publish("quote:A", str(n))
+    eventually(lambda: node.metric("tickcast_publications_total") == 5)
     ack = client.subscribe("quote:A", max_rate=0)
     assert ack["granted"]["max_rate"] == 0
     held = client.item()  # what was held back is not lost, and does not wait
