@@ -6,7 +6,8 @@
  * the last canary came back within three periods; otherwise it is suspect, with a reason. A link
  * over which nothing at all has come for three periods is dropped and redone: open is not alive.
  * One that is merely behind - the canary queues with the data - is suspect, but dropping it would
- * lose what it still carries.
+ * lose what it still carries. So the subscriber link is dropped only when Redis took a canary and
+ * nothing was heard since, and the command link when nothing at all is answered.
  *
  * Owner: the main thread.
  */
@@ -54,6 +55,9 @@ bool feed_health_on_message(struct feed_health *h, struct slice channel, struct 
 
 /* Something came over the subscriber link: late or not, it is not dead. */
 void feed_health_on_read(struct feed_health *h);
+
+/* Something came over the command link: late or not, it is not dead either. */
+void feed_health_on_answers(struct feed_health *h);
 
 void feed_health_check(struct feed_health *h); /* something may have changed: judge again */
 

@@ -361,6 +361,7 @@ static void on_command_read_end(void *arg)
     struct bus *b = arg;
     for (unsigned i = 0; i < b->hub_count; i++)
         bus_post_batch(b, i);
+    feed_health_on_answers(b->health);
 }
 
 static void on_command_down(void *arg, const char *reason)

@@ -21,10 +21,12 @@ struct feed_health {
     size_t prefix_len;
     char token[24]; /* this process: canaries of a namesake are not ours */
     uint64_t next_number;
-    uint64_t seen_ms;  /* when one last came back on the present link; 0: not yet */
-    uint64_t read_ms;  /* when anything last came over the subscriber link */
-    uint64_t up_ms;    /* since when the subscriber link is up; 0: it is not */
-    uint64_t asked_ms; /* since when a canary waits for the command link's answer; 0: none does */
+    uint64_t seen_ms;    /* when one last came back on the present link; 0: not yet */
+    uint64_t read_ms;    /* when anything last came over the subscriber link */
+    uint64_t up_ms;      /* since when the subscriber link is up; 0: it is not */
+    uint64_t asked_ms;   /* since when a canary waits for the command link's answer; 0: none does */
+    uint64_t unheard_ms; /* since when a published one waits to be heard; 0: none does */
+    uint64_t answered_ms; /* when anything last came over the command link */
     const char *reason;
     uint64_t dial_logged_ms;
 };
@@ -58,12 +60,14 @@ void feed_health_check(struct feed_health *h)
     h->setup.on_change(h->setup.arg, reason);
 }
 
-/* Answered or lost with the link: either way nothing is being waited for. */
+/* Answered or lost with the link: either way nothing is being waited for. One that was published is
+ * on its way back now. */
 static void on_sent(void *arg, const struct redis_reply_view *reply)
 {
-    (void)reply;
     struct feed_health *h = arg;
     h->asked_ms = 0;
+    if (reply->kind == REDIS_REPLIED_INT && h->unheard_ms == 0)
+        h->unheard_ms = now(h);
 }
 
 void feed_health_send(struct feed_health *h)
@@ -112,13 +116,19 @@ bool feed_health_on_message(struct feed_health *h, struct slice channel, struct 
 void feed_health_on_read(struct feed_health *h)
 {
     h->read_ms = now(h);
+    h->unheard_ms = 0;
     feed_health_check(h);
+}
+
+void feed_health_on_answers(struct feed_health *h)
+{
+    h->answered_ms = now(h);
 }
 
 void feed_health_on_up(struct feed_health *h)
 {
     h->up_ms = now(h);
-    h->seen_ms = 0;
+    h->seen_ms = h->unheard_ms = 0;
     redis_link_subscribe(h->setup.subscriber, slice_str(h->channel));
 }
 
@@ -145,26 +155,36 @@ void feed_health_on_dial_failed(struct feed_health *h, const char *link, const c
     log_warn("redis_dial_failed", LOG_STR("link", link), LOG_STR("reason", reason));
 }
 
-/* The command link may be dead while the subscriber link is not: canaries leave, and nothing says
- * that they arrived. */
-static void drop_dead_command_link(struct feed_health *h)
+static bool is_over(const struct feed_health *h, uint64_t since_ms)
 {
-    uint64_t patience_ms = PERIODS_MAX * h->setup.period_ms;
-    if (h->asked_ms != 0 && now(h) - h->asked_ms > patience_ms)
-        redis_link_reset(h->setup.command, "no answer to a canary");
+    return since_ms != 0 && now(h) - since_ms > PERIODS_MAX * h->setup.period_ms;
 }
 
-/* An open link that carries nothing is redone. With the command link down, no canary can be out. */
-static void drop_dead_link(struct feed_health *h)
+static void drop_both(struct feed_health *h)
 {
-    uint64_t patience_ms = PERIODS_MAX * h->setup.period_ms;
-    uint64_t since_ms = h->read_ms > h->up_ms ? h->read_ms : h->up_ms;
-    if (h->up_ms == 0 || now(h) - since_ms <= patience_ms)
-        return;
-    if (!redis_link_is_up(h->setup.command))
-        return;
     redis_link_reset(h->setup.command, "no canary");
     redis_link_reset(h->setup.subscriber, "no canary");
+}
+
+/* An open link that carries nothing is redone. Only what was published can be heard: with the
+ * command link down or behind, the silence shows nothing. */
+static void drop_dead_link(struct feed_health *h)
+{
+    if (h->up_ms != 0 && redis_link_is_up(h->setup.command) && is_over(h, h->unheard_ms))
+        drop_both(h);
+}
+
+/* The command link may be dead while the subscriber link is not: canaries leave, and nothing says
+ * that they arrived. One that answers other commands meanwhile is only busy. */
+static void drop_dead_command_link(struct feed_health *h)
+{
+    uint64_t answered_ms = h->answered_ms > h->asked_ms ? h->answered_ms : h->asked_ms;
+    if (h->asked_ms == 0 || !is_over(h, answered_ms))
+        return;
+    if (h->up_ms != 0 && is_over(h, h->read_ms > h->up_ms ? h->read_ms : h->up_ms))
+        drop_both(h); /* the whole way is dead */
+    else
+        redis_link_reset(h->setup.command, "no answer to a canary");
 }
 
 static void on_period(void *arg)

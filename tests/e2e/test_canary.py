@@ -5,70 +5,8 @@ import time
 
 import pytest
 
+from fake_redis import FakeRedis
 from world import SLOWER, eventually
-
-
-def bulk(*parts):
-    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(p), p) for p in parts)
-
-
-class FakeRedis:
-    """Confirms subscriptions and answers commands, but publishes only what the test tells it to."""
-
-    def __init__(self, refuse=None):
-        self.refuse = refuse  # a channel whose SUBSCRIBE is denied
-        self.accepted = 0
-        self.subscribers = []
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        while True:
-            try:
-                sock, _ = self.listener.accept()
-            except OSError:
-                return
-            self.accepted += 1
-            threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
-
-    def _serve(self, sock):
-        stream = sock.makefile("rb")
-        try:
-            while True:
-                count = int(stream.readline()[1:])
-                args = []
-                for _ in range(count):
-                    length = int(stream.readline()[1:])
-                    args.append(stream.read(length + 2)[:-2])
-                self._answer(sock, args)
-        except (OSError, ValueError):
-            pass
-        if sock in self.subscribers:
-            self.subscribers.remove(sock)
-
-    def _answer(self, sock, args):
-        if args[0].upper() != b"SUBSCRIBE":
-            sock.sendall(b"+OK\r\n" if args[0].upper() == b"CLIENT" else b":1\r\n")
-            return
-        if self.refuse in args:
-            sock.sendall(b"-NOPERM this user has no permissions to access that channel\r\n")
-            return
-        if sock not in self.subscribers:
-            self.subscribers.append(sock)
-        for n, name in enumerate(args[1:], 1):
-            sock.sendall(b"*3\r\n$9\r\nsubscribe\r\n$%d\r\n%s\r\n:%d\r\n" % (len(name), name, n))
-
-    def publish(self, channel, payload):
-        for sock in list(self.subscribers):
-            try:
-                sock.sendall(bulk(b"message", channel, payload))
-            except OSError:
-                pass
-
-    def close(self):
-        self.listener.close()
 
 
 @pytest.fixture

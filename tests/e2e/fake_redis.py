@@ -1,0 +1,124 @@
+"""A Redis that does what a test tells it to: up but wrong, slow at the worst moment, behind."""
+import socket
+import threading
+
+
+def bulk(*parts):
+    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(p), p) for p in parts)
+
+
+class FakeRedis:
+    """Confirms subscriptions and answers commands, but publishes only what the test tells it to."""
+
+    def __init__(self, refuse=None):
+        self.refuse = refuse  # a channel whose SUBSCRIBE is denied
+        self.accepted = 0
+        self.subscribers = []
+        self.others = []  # connections that have not subscribed to anything
+        self.is_closed = False  # to new connections
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                sock, _ = self.listener.accept()
+            except OSError:
+                return
+            if self.is_closed:
+                sock.close()
+                continue
+            self.accepted += 1
+            self.others.append(sock)
+            threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
+
+    def _serve(self, sock):
+        stream = sock.makefile("rb")
+        try:
+            while True:
+                count = int(stream.readline()[1:])
+                args = []
+                for _ in range(count):
+                    length = int(stream.readline()[1:])
+                    args.append(stream.read(length + 2)[:-2])
+                self._answer(sock, args)
+        except (OSError, ValueError):
+            pass
+        for connections in (self.subscribers, self.others):
+            if sock in connections:
+                connections.remove(sock)
+
+    def _answer(self, sock, args):
+        if args[0].upper() == b"SUBSCRIBE":
+            self._subscribe(sock, args)
+        else:
+            sock.sendall(self.command(args))
+
+    def command(self, args):
+        return b"+OK\r\n" if args[0].upper() == b"CLIENT" else b":1\r\n"
+
+    def _subscribe(self, sock, args):
+        if self.refuse in args:
+            sock.sendall(b"-NOPERM this user has no permissions to access that channel\r\n")
+            return
+        if sock not in self.subscribers:
+            self.subscribers.append(sock)
+            self.others.remove(sock)
+        for n, name in enumerate(args[1:], 1):
+            sock.sendall(b"*3\r\n$9\r\nsubscribe\r\n$%d\r\n%s\r\n:%d\r\n" % (len(name), name, n))
+
+    def publish(self, channel, payload):
+        for sock in list(self.subscribers):
+            try:
+                sock.sendall(bulk(b"message", channel, payload))
+            except OSError:
+                pass
+
+    def cut(self, sockets):
+        for sock in list(sockets):
+            sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self):
+        self.listener.close()
+
+
+class FakeStore(FakeRedis):
+    """Sends canaries round, and keeps one stored value for each channel. Answers to scripts can be
+    held back (they wait for `lets_through`), and each passes `on_script` first."""
+
+    def __init__(self):
+        self.values = {}  # b"quote:A" -> (epoch, seq, data)
+        self.lets_through = threading.Event()
+        self.lets_through.set()
+        self.scripts = []  # (b"read" or b"renew", channel)
+        self.on_script = lambda kind, channel: None  # bytes to answer with, or None
+        super().__init__()
+
+    def command(self, args):
+        verb = args[0].upper()
+        if verb == b"PUBLISH":
+            self.publish(args[1], args[2])
+        return self._script(args) if verb == b"EVAL" else super().command(args)
+
+    def _script(self, args):
+        kind = b"renew" if b"'HSET'" in args[1] else b"read"
+        channel = args[3][len(b"{tc:"):-1]
+        self.scripts.append((kind, channel))
+        self.lets_through.wait()
+        answer = self.on_script(kind, channel)
+        if answer is not None:
+            return answer
+        value = b"*4\r\n" + b"$-1\r\n" * 4
+        if channel in self.values:
+            epoch, seq, data = self.values[channel]
+            value = bulk(epoch, b"%d" % seq, b"%d" % (1000 + seq), data)
+        return value if kind == b"renew" else b"*4\r\n" + value + b":-1\r\n*0\r\n:0\r\n"
+
+    def stamp(self, channel, epoch, seq, data=b"1"):
+        """A publication as everybody hears it; what is stored stays as it is."""
+        self.publish(b"tc:" + channel, b"@%s:%d:%d %s" % (epoch, seq, 1000 + seq, data))
+
+    def waiting(self, count, kind=b"read"):
+        return lambda: len([k for k, _ in self.scripts if k == kind]) >= count
