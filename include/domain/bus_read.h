@@ -23,6 +23,7 @@ struct bus_read {
     struct bus_channel *channel; /* NULL: abandoned */
     enum bus_read_kind kind;
     bool is_flying;        /* asked, and not yet answered */
+    bool holds_nothing;    /* more came than may be kept back: messages go out as they come */
     bool is_load;          /* RENEW: begun by a load, so the value is to be given as a snapshot */
     bool is_certain;       /* RENEW: whatever the stored number is */
     uint64_t log_from;     /* STORED_NO_LOG: value only */

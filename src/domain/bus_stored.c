@@ -105,11 +105,15 @@ static bool may_hold(const struct bus *b)
 
 bool bus_hold(struct bus *b, struct bus_channel *c, struct slice payload)
 {
-    const struct bus_read *r = c->read;
+    struct bus_read *r = c->read;
     bool is_holding =
         r != NULL && (r->kind == BUS_READ_LOAD || r->kind == BUS_READ_RENEW) && may_hold(b);
-    if (!is_holding || b->held_bytes > HELD_BYTES_MAX)
+    if (!is_holding || r->holds_nothing)
         return false;
+    if (b->held_bytes > HELD_BYTES_MAX) { /* to hold again once there is room would turn the order */
+        r->holds_nothing = true;
+        return false;
+    }
     struct held_message *m = mem_alloc(sizeof *m + payload.len);
     list_init(&m->link);
     m->len = payload.len;

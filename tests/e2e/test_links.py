@@ -32,3 +32,28 @@ def test_a_command_link_that_answers_late_is_not_redone(world, store, connect):
     eventually(node.is_ready, 10 * SLOWER)
     assert len(store.scripts) == len(channels)
     assert node.metric("tickcast_redis_connects_total", link="command") == 1
+
+
+def test_more_comes_than_may_be_kept_back(world, store, connect):
+    """64 MiB while one value is read: the rest goes out as it comes, and in order."""
+    node = world.node(store.url, settings=SETTINGS)
+    store.lets_through.clear()
+    client = connect(node)
+    client.send(action="subscribe", channels=["quote:BIG"])
+    eventually(store.waiting(1))
+    data = b'"' + b"x" * 1000000 + b'"'
+    for seq in range(1, 81):
+        store.stamp(b"quote:BIG", b"e", seq, data)
+    other = connect(node, channels="trade:AFTER")  # nothing is kept of it
+    other.expect("ack")
+    store.publish(b"tc:trade:AFTER", b"1")
+    other.item()
+    store.values[b"quote:BIG"] = (b"e", 80, b'"stored"')
+    store.lets_through.set()
+    client.expect("ack")
+    item = client.item()
+    assert (item["epoch"], item["seq"]) == ("e", 80)
+    store.stamp(b"quote:BIG", b"e", 81)
+    item = client.item()
+    assert item["seq"] == 81 and "epoch" not in item and "missed" not in item
+    assert not renewals(store)
