@@ -26,8 +26,10 @@ struct bus_read {
     bool holds_nothing;    /* more came than may be kept back: messages go out as they come */
     bool is_load;          /* RENEW: begun by a load, so the value is to be given as a snapshot */
     bool is_certain;       /* RENEW: whatever the stored number is */
+    bool has_first;        /* RENEW: the message that began it is the first that is kept back */
     uint64_t log_from;     /* STORED_NO_LOG: value only */
     uint64_t seen;         /* the channel's number when it began */
+    uint64_t first_seq;    /* RENEW: the number that began it, unless a load did */
     uint64_t recover_from; /* RECOVER: the first number that is complete */
     struct publication **list; /* RECOVER: read so far, one reference each */
     uint32_t first;            /* of them that is kept: those before were too many */

@@ -137,6 +137,8 @@ void bus_release_held(struct bus *b, struct bus_channel *c)
 {
     struct list held;
     struct held_message *m;
+    if (c->read != NULL)
+        c->read->has_first = false;
     list_init(&held);
     list_splice(&held, &c->held);
     while ((m = shift_held(b, &held)) != NULL) {
@@ -326,11 +328,16 @@ void bus_on_regressed(struct bus *b, struct bus_channel *c, struct slice payload
         metrics_add(b->setup.metrics, METRIC_DROPPED_STALE, 1);
         return;
     }
+    struct stamp stamp = {0};
+    struct bus_read *r = bus_read_new(b, c, BUS_READ_RENEW, STORED_NO_LOG);
     log_warn("numbers_went_back", LOG_SLICE("channel", bus_channel_name(c)),
              LOG_INT("seq", c->seq));
-    bus_read_start(bus_read_new(b, c, BUS_READ_RENEW, STORED_NO_LOG));
-    if (!bus_hold(b, c, payload))
+    if (stamp_parse(payload, &stamp) == STAMP_OK)
+        r->first_seq = stamp.seq;
+    r->has_first = bus_hold(b, c, payload);
+    if (!r->has_first)
         metrics_add(b->setup.metrics, METRIC_DROPPED_STALE, 1);
+    bus_read_start(r);
 }
 
 static bool held_stamp(const struct list *at, struct stamp *out)
@@ -356,14 +363,14 @@ static void on_not_renewed(struct bus_read *r)
 {
     struct bus *b = r->bus;
     struct bus_channel *c = r->channel;
-    if (!r->is_certain && is_run_of_regressed(c)) {
+    if (!r->is_certain && (r->has_first || r->is_load) && is_run_of_regressed(c)) {
         r->is_certain = true;
         bus_read_start(r);
         return;
     }
-    bool is_load = r->is_load;
+    bool has_first = r->has_first;
     bus_read_end(r);
-    if (!is_load) {
+    if (has_first) {
         free(shift_held(b, &c->held));
         metrics_add(b->setup.metrics, METRIC_DROPPED_STALE, 1);
     }
@@ -379,21 +386,22 @@ static void on_renewed(struct bus_read *r, const struct stored_reading *reading)
         on_not_renewed(r);
         return;
     }
-    struct stamp first;
     metrics_add(b->setup.metrics, METRIC_RENEWALS, 1);
     log_info("epoch_renewed", LOG_SLICE("channel", bus_channel_name(c)),
              LOG_SLICE("epoch", reading->epoch));
-    if (!r->is_load && !list_is_empty(&c->held) && held_stamp(c->held.next, &first)) {
-        bus_intake_renew(c, reading->epoch, first.seq - 1);
-        c->live_seq = first.seq - 1;
+    if (r->has_first) {
+        bus_intake_renew(c, reading->epoch, r->first_seq - 1);
+        c->live_seq = r->first_seq - 1;
         bus_read_end(r);
         bus_release_held(b, c);
         go_on(b, c);
         return;
     }
-    bus_intake_renew(c, reading->epoch, reading->value.seq);
+    /* Those that came from first_seq on, with no command link to ask by, were dropped: a gap. */
+    bool has_gap = !r->is_load && r->first_seq <= reading->value.seq;
+    bus_intake_renew(c, reading->epoch, has_gap ? r->first_seq - 1 : reading->value.seq);
     c->ts_ms = reading->value.ts_ms;
-    hand_out_stored(b, c, &reading->value, reading->value.data.len > 0);
+    hand_out_stored(b, c, &reading->value, r->is_load && reading->value.data.len > 0);
     finish_load(r);
 }
 

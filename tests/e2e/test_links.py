@@ -57,3 +57,53 @@ def test_more_comes_than_may_be_kept_back(world, store, connect):
     item = client.item()
     assert item["seq"] == 81 and "epoch" not in item and "missed" not in item
     assert not renewals(store)
+
+
+def test_a_stray_number_costs_no_message_behind_it(world, store, connect):
+    """The stray one was dropped while the command link was down; what is kept back when it is up
+    again is something else."""
+    store.values[b"quote:A"] = (b"e", 10, b"10")
+    node = world.node(store.url, settings=SETTINGS)
+    client = connect(node, channels="quote:A")
+    assert client.item()["seq"] == 10
+    store.stamp(b"quote:A", b"e", 11)
+    assert client.item()["seq"] == 11
+    time.sleep(2)  # longer than a node waits for its second link
+    store.is_closed = True
+    store.cut(store.others)
+    eventually(lambda: node.metric("tickcast_redis_up", link="command") == 0)
+    store.stamp(b"quote:A", b"e", 3)
+    store.values[b"quote:A"] = (b"e", 12, b"12")
+    store.lets_through.clear()
+    store.is_closed = False
+    eventually(store.waiting(1, b"renew"))
+    store.stamp(b"quote:A", b"e", 12)
+    store.stamp(b"quote:A", b"e", 13)
+    time.sleep(0.1)
+    store.lets_through.set()
+    items = client.items(2)
+    assert [i["seq"] for i in items] == [12, 13]
+    assert not any("missed" in i or "epoch" in i for i in items)
+
+
+def test_what_a_failover_without_a_command_link_costs_is_said(world, store, connect):
+    store.values[b"quote:A"] = (b"e", 11, b"11")
+    node = world.node(store.url, settings=SETTINGS)
+    client = connect(node, channels="quote:A")
+    assert client.item()["seq"] == 11
+    store.stamp(b"quote:A", b"e", 12)
+    assert client.item()["seq"] == 12
+    time.sleep(2)  # longer than a node waits for its second link
+    store.is_closed = True
+    store.cut(store.others)
+    eventually(lambda: node.metric("tickcast_redis_up", link="command") == 0)
+    for seq in (5, 6, 7):
+        store.stamp(b"quote:A", b"e", seq)
+    store.values[b"quote:A"] = (b"new", 7, b"7")
+    node.wait_metric("tickcast_publications_dropped_total", 3, reason="stale_seq")
+    store.is_closed = False
+    item = client.item()
+    assert (item["epoch"], item["seq"], item["missed"], item["data"]) == ("new", 7, 2, 7)
+    store.stamp(b"quote:A", b"e", 8)  # before the epoch was changed
+    store.stamp(b"quote:A", b"new", 9)
+    assert [i["seq"] for i in client.items(2)] == [8, 9]
