@@ -5,8 +5,10 @@
  *
  *      epoch, seq   the newest publication known, from the subscriber link or from the store
  *      live_seq     the newest one seen on the subscriber link
- *      retired      the epoch that was changed to the present one after a failover took numbers
- *                   back: what was stamped with it before belongs to the present one
+ *      retired      the epoch before the present one. Changed by us after a failover took numbers
+ *                   back: what was stamped with it before belongs to the present one. Found changed
+ *                   in the store: what was stamped with it up to retired_seq, the newest number
+ *                   known then, was said again by a copy that was behind, and the store covers it
  *
  * The store and the stream come over two connections, so after a read of the store, messages that
  * it already covers are still on their way: live_seq < their seq <= seq, and they are dropped. One
@@ -50,6 +52,7 @@ struct bus_channel {
     uint8_t retired_len; /* 0: none */
     char epoch[STAMP_EPOCH_MAX];
     char retired[STAMP_EPOCH_MAX];
+    uint64_t retired_seq;        /* 0: messages of the retired epoch belong to the present one */
     uint64_t seq;                /* of the newest numbered publication */
     uint64_t ts_ms;              /* of the same */
     uint64_t live_seq;           /* of the newest one seen on the subscriber link */
@@ -117,6 +120,9 @@ struct publication *bus_intake_end(struct bus_intake *in, struct bus_channel *c)
 
 /* The channel is numbered in this epoch from now on; its newest number is `seq`. */
 void bus_intake_set_epoch(struct bus_channel *c, struct slice epoch, uint64_t seq);
+
+/* The same as it was found in the store, where it may have been changed because of a failover. */
+void bus_intake_adopt_epoch(struct bus_channel *c, struct slice epoch, uint64_t seq);
 
 /* The present epoch was changed to this one: messages stamped with the old one belong to it. */
 void bus_intake_renew(struct bus_channel *c, struct slice epoch, uint64_t seq);

@@ -64,6 +64,9 @@ struct bus_channel *bus_add_channel(struct bus *b, struct slice name);
 void bus_hand_out(struct bus *b, struct bus_channel *c, struct publication *p);
 void bus_post_batch(struct bus *b, unsigned worker); /* now, so that something may follow it */
 
+/* One message of a channel, whatever is being read. */
+void bus_take_now(struct bus *b, struct bus_channel *c, struct slice payload);
+
 /* One message of a channel, now or when it was kept back. */
 void bus_take_message(struct bus *b, struct bus_channel *c, struct slice payload);
 

@@ -277,12 +277,9 @@ void bus_post_batch(struct bus *b, unsigned worker)
     *batch = (struct bus_batch){0};
 }
 
-void bus_take_message(struct bus *b, struct bus_channel *c, struct slice payload)
+void bus_take_now(struct bus *b, struct bus_channel *c, struct slice payload)
 {
     struct publication *p;
-    if (bus_hold(b, c, payload))
-        return;
-    bus_release_held(b, c); /* where holding has just ended, what was kept back goes first */
     switch (bus_intake_take(&b->intake, c, payload, &p)) {
     case INTAKE_TAKEN:
         bus_watch_expiry(b, c);
@@ -291,6 +288,14 @@ void bus_take_message(struct bus *b, struct bus_channel *c, struct slice payload
     case INTAKE_REGRESSED: bus_on_regressed(b, c, payload); break;
     case INTAKE_DROPPED: break;
     }
+}
+
+void bus_take_message(struct bus *b, struct bus_channel *c, struct slice payload)
+{
+    if (bus_hold(b, c, payload))
+        return;
+    bus_release_held(b, c); /* where holding has just ended, what was kept back goes first */
+    bus_take_now(b, c, payload);
 }
 
 static void on_message(void *arg, struct slice name, struct slice payload)

@@ -53,7 +53,7 @@ void bus_intake_set_epoch(struct bus_channel *c, struct slice epoch, uint64_t se
     c->live_seq = 0;
 }
 
-void bus_intake_renew(struct bus_channel *c, struct slice epoch, uint64_t seq)
+static void retire(struct bus_channel *c, struct slice epoch, uint64_t seq, uint64_t retired_seq)
 {
     char old[STAMP_EPOCH_MAX];
     uint8_t old_len = c->epoch_len;
@@ -61,6 +61,20 @@ void bus_intake_renew(struct bus_channel *c, struct slice epoch, uint64_t seq)
     bus_intake_set_epoch(c, epoch, seq);
     memcpy(c->retired, old, old_len);
     c->retired_len = old_len;
+    c->retired_seq = retired_seq;
+}
+
+void bus_intake_renew(struct bus_channel *c, struct slice epoch, uint64_t seq)
+{
+    retire(c, epoch, seq, 0);
+}
+
+void bus_intake_adopt_epoch(struct bus_channel *c, struct slice epoch, uint64_t seq)
+{
+    if (c->is_stamped && c->seq != 0 && !slice_equal(bus_channel_epoch(c), epoch))
+        retire(c, epoch, seq, c->seq);
+    else
+        bus_intake_set_epoch(c, epoch, seq);
 }
 
 /* --- publications --------------------------------------------------------------------------- */
@@ -91,12 +105,27 @@ static bool is_taken_back(const struct bus_channel *c, const struct stamp *stamp
            slice_equal(bus_channel_epoch(c), stamp->epoch);
 }
 
+static bool is_retired(const struct bus_channel *c, const struct stamp *stamp)
+{
+    return c->retired_len != 0 && slice_equal(slice_of(c->retired, c->retired_len), stamp->epoch);
+}
+
+/* Once the present epoch came over the subscriber link, nothing older can come. */
+static bool is_covered(const struct bus_channel *c, const struct stamp *stamp)
+{
+    return c->live_seq == 0 && stamp->seq <= c->retired_seq;
+}
+
 /* Moves the numbering on to a stamp. False: it is known already. */
 static bool follow_stamp(struct bus_channel *c, struct stamp *stamp, uint64_t *gap)
 {
     *gap = 0;
-    if (c->retired_len != 0 && slice_equal(slice_of(c->retired, c->retired_len), stamp->epoch))
-        stamp->epoch = bus_channel_epoch(c);
+    if (is_retired(c, stamp)) {
+        if (is_covered(c, stamp))
+            return false;
+        if (c->retired_seq == 0)
+            stamp->epoch = bus_channel_epoch(c);
+    }
     bool is_same = c->is_stamped && slice_equal(bus_channel_epoch(c), stamp->epoch);
     if (is_same && stamp->seq <= c->seq) {
         if (stamp->seq > c->live_seq)

@@ -110,7 +110,8 @@ bool bus_hold(struct bus *b, struct bus_channel *c, struct slice payload)
         r != NULL && (r->kind == BUS_READ_LOAD || r->kind == BUS_READ_RENEW) && may_hold(b);
     if (!is_holding || r->holds_nothing)
         return false;
-    if (b->held_bytes > HELD_BYTES_MAX) { /* to hold again once there is room would turn the order */
+    if (b->held_bytes >
+        HELD_BYTES_MAX) { /* to hold again once there is room would turn the order */
         r->holds_nothing = true;
         return false;
     }
@@ -256,14 +257,34 @@ static void heal(struct bus_read *r, const struct stored_reading *reading)
     finish_load(r);
 }
 
+static bool held_stamp(const struct list *at, struct stamp *out)
+{
+    const struct held_message *m = list_entry(at, struct held_message, link);
+    return stamp_parse(slice_of(m->bytes, m->len), out) == STAMP_OK;
+}
+
+/* The numbering began anew while messages were kept back: those that still go on from what was
+ * known come before it. */
+static void take_held_of_old(struct bus *b, struct bus_channel *c)
+{
+    struct stamp stamp;
+    while (c->is_stamped && !list_is_empty(&c->held) && held_stamp(c->held.next, &stamp) &&
+           stamp.seq > c->seq && slice_equal(stamp.epoch, bus_channel_epoch(c))) {
+        struct held_message *m = shift_held(b, &c->held);
+        bus_take_now(b, c, slice_of(m->bytes, m->len));
+        free(m);
+    }
+}
+
 /* A channel that was not known, or is numbered anew. */
 static void adopt(struct bus_read *r, const struct stored_reading *reading)
 {
     struct bus *b = r->bus;
     struct bus_channel *c = r->channel;
+    take_held_of_old(b, c);
     bool had_value = c->last != NULL;
     bool has_data = reading->value.data.len > 0 || reading->value.is_too_large;
-    bus_intake_set_epoch(c, reading->epoch, reading->value.seq);
+    bus_intake_adopt_epoch(c, reading->epoch, reading->value.seq);
     c->ts_ms = reading->value.ts_ms;
     c->has_hole = false;
     if (has_data || had_value)
@@ -338,12 +359,6 @@ void bus_on_regressed(struct bus *b, struct bus_channel *c, struct slice payload
     if (!r->has_first)
         metrics_add(b->setup.metrics, METRIC_DROPPED_STALE, 1);
     bus_read_start(r);
-}
-
-static bool held_stamp(const struct list *at, struct stamp *out)
-{
-    const struct held_message *m = list_entry(at, struct held_message, link);
-    return stamp_parse(slice_of(m->bytes, m->len), out) == STAMP_OK;
 }
 
 /* Two numbers in a row below what was seen: a stray or forged message does not do that. */

@@ -107,3 +107,47 @@ def test_what_a_failover_without_a_command_link_costs_is_said(world, store, conn
     store.stamp(b"quote:A", b"e", 8)  # before the epoch was changed
     store.stamp(b"quote:A", b"new", 9)
     assert [i["seq"] for i in client.items(2)] == [8, 9]
+
+
+def test_no_epoch_comes_back_that_was_left(world, store, connect):
+    """Another node had the epoch changed first: what was stamped before is covered by the value."""
+    store.values[b"quote:A"] = (b"old", 100, b"100")
+    node = world.node(store.url, settings=SETTINGS)
+    client = connect(node, channels="quote:A")
+    assert client.item()["seq"] == 100
+    store.lets_through.clear()
+    asked = len(store.scripts)
+    store.cut(store.subscribers + store.others)
+    eventually(store.waiting(asked + 1))
+    store.stamp(b"quote:A", b"old", 51)  # from a copy of Redis that is behind
+    store.stamp(b"quote:A", b"old", 52)
+    store.values[b"quote:A"] = (b"new", 53, b"53")  # and then the other node came
+    store.lets_through.set()
+    item = client.item()
+    assert (item["epoch"], item["seq"], item.get("snap")) == ("new", 53, True)
+    store.stamp(b"quote:A", b"old", 53, b"53")  # late, on the subscriber link
+    store.stamp(b"quote:A", b"new", 54)
+    item = client.item()
+    assert item["seq"] == 54 and "epoch" not in item and "missed" not in item
+
+
+def test_a_numbering_that_began_anew_after_messages_of_the_old_one(world, store, connect):
+    """What still came of the old one goes out first."""
+    store.values[b"quote:A"] = (b"old", 100, b"100")
+    node = world.node(store.url, settings=SETTINGS)
+    client = connect(node, channels="quote:A")
+    assert client.item()["seq"] == 100
+    store.lets_through.clear()
+    asked = len(store.scripts)
+    store.cut(store.subscribers + store.others)
+    eventually(store.waiting(asked + 1))
+    store.stamp(b"quote:A", b"old", 101)
+    store.stamp(b"quote:A", b"new", 1)
+    store.values[b"quote:A"] = (b"new", 1, b"1")
+    store.lets_through.set()
+    assert client.item()["seq"] == 101
+    item = client.item()
+    assert (item["epoch"], item["seq"], item["snap"]) == ("new", 1, True)
+    store.stamp(b"quote:A", b"new", 2)
+    item = client.item()
+    assert item["seq"] == 2 and "epoch" not in item and "missed" not in item
