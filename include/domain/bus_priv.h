@@ -43,9 +43,12 @@ struct bus {
     struct wheel expiries;
     struct loop_timer *expiry_timer;
     struct loop_timer *patience_timer;
-    uint64_t patience_from_ms; /* messages are kept back without a command link; monotonic */
-    struct list reads;         /* struct bus_read that wait for their turn */
-    struct list flying;        /* those that were asked */
+    uint64_t patience_from_ms; /* messages are kept back without an answer; monotonic */
+    struct loop_timer *again_timer;
+    bool store_refuses; /* by its last answer, for now: it loads, or fails over */
+    bool reads_pause;   /* until again_timer */
+    struct list reads;  /* struct bus_read that wait for their turn */
+    struct list flying; /* those that were asked */
     uint32_t reads_in_flight;
     struct bus_mirror *mirrors; /* namespaces that are received whole */
     unsigned mirror_count;
@@ -63,6 +66,7 @@ struct bus_channel *bus_add_channel(struct bus *b, struct slice name);
 /* Hands a publication to the workers that follow the channel, with this turn's others; takes p. */
 void bus_hand_out(struct bus *b, struct bus_channel *c, struct publication *p);
 void bus_post_batch(struct bus *b, unsigned worker); /* now, so that something may follow it */
+void bus_post_batches(struct bus *b);                /* all that was handed out */
 
 /* One message of a channel, whatever is being read. */
 void bus_take_now(struct bus *b, struct bus_channel *c, struct slice payload);
@@ -92,7 +96,7 @@ bool bus_hold(struct bus *b, struct bus_channel *c, struct slice payload);
 
 /* Takes what was kept back, in order. A message that starts another read keeps the rest back. */
 void bus_release_held(struct bus *b, struct bus_channel *c);
-void bus_begin_patience(struct bus *b); /* with a command link that is not up */
+void bus_begin_patience(struct bus *b); /* with a store that does not answer */
 
 void bus_command_link_up(struct bus *b);                      /* reads that were lost begin again */
 void bus_forget_stored(struct bus *b, struct bus_channel *c); /* before it is freed */

@@ -20,7 +20,13 @@
 #define STORED_NO_LOG UINT64_MAX
 
 struct stored_reading {
-    enum { STORED_LOST, STORED_NONE, STORED_BROKEN, STORED_VALUE } status;
+    enum {
+        STORED_LOST,  /* the link went down: ask again when it is up */
+        STORED_LATER, /* Redis refuses for now: it loads, fails over, or runs a long script */
+        STORED_NONE,
+        STORED_BROKEN,
+        STORED_VALUE
+    } status;
     struct slice epoch;
     struct stored_entry value; /* data empty: cleared */
     int64_t ttl_ms;            /* negative: for ever */

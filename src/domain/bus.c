@@ -277,6 +277,12 @@ void bus_post_batch(struct bus *b, unsigned worker)
     *batch = (struct bus_batch){0};
 }
 
+void bus_post_batches(struct bus *b)
+{
+    for (unsigned i = 0; i < b->hub_count; i++)
+        bus_post_batch(b, i);
+}
+
 void bus_take_now(struct bus *b, struct bus_channel *c, struct slice payload)
 {
     struct publication *p;
@@ -342,8 +348,7 @@ static void on_subscribe_refused(void *arg, struct slice text)
 static void on_read_end(void *arg)
 {
     struct bus *b = arg;
-    for (unsigned i = 0; i < b->hub_count; i++)
-        bus_post_batch(b, i);
+    bus_post_batches(b);
     feed_health_on_read(b->health);
 }
 
@@ -364,14 +369,16 @@ static void on_command_up(void *arg)
 static void on_command_read_end(void *arg)
 {
     struct bus *b = arg;
-    for (unsigned i = 0; i < b->hub_count; i++)
-        bus_post_batch(b, i);
+    bus_post_batches(b);
     feed_health_on_answers(b->health);
 }
 
 static void on_command_down(void *arg, const char *reason)
 {
-    on_link_lost(arg, "command", METRIC_REDIS_UP_CMD, reason);
+    struct bus *b = arg;
+    on_link_lost(b, "command", METRIC_REDIS_UP_CMD, reason);
+    b->store_refuses = false;
+    bus_begin_patience(b);
 }
 
 static void on_command_dial_failed(void *arg, const char *reason)

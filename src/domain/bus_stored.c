@@ -23,7 +23,8 @@
 #define READS_IN_FLIGHT_MAX 64
 #define HELD_BYTES_MAX      67108864 /* 64 MiB on all channels; past it messages go out as they come */
 #define HELD_OVERHEAD       64       /* bytes a message costs besides its own */
-#define PATIENCE_MS         1500 /* with a command link that is not up behind the subscriber link */
+#define PATIENCE_MS         1500     /* with a command link that is down, or a store that refuses */
+#define AGAIN_MS            100      /* between two tries while the store refuses */
 #define EXPIRY_TICK_MS      100
 #define EXPIRY_SLOTS        1024
 
@@ -34,7 +35,7 @@ static void ask(struct bus_read *r);
 static void start_reads(struct bus *b)
 {
     while (b->reads_in_flight < READS_IN_FLIGHT_MAX && !list_is_empty(&b->reads) &&
-           b->command != NULL && redis_link_is_up(b->command)) {
+           !b->reads_pause && b->command != NULL && redis_link_is_up(b->command)) {
         struct bus_read *r = list_entry(list_shift(&b->reads), struct bus_read, link);
         b->reads_in_flight++;
         list_append(&b->flying, &r->link);
@@ -96,10 +97,12 @@ void bus_read_end(struct bus_read *r)
 
 /* --- messages kept back --------------------------------------------------------------------- */
 
-/* The two links come up one after the other; after an outage it is worth waiting for the second. */
+/* The two links come up one after the other, and are often cut at the same moment: then everything
+ * is read anew, and it is worth waiting for that. If the command link alone stays away, or the
+ * store goes on refusing, what is kept back goes out as it came. */
 static bool may_hold(const struct bus *b)
 {
-    return redis_link_is_up(b->command) ||
+    return (redis_link_is_up(b->command) && !b->store_refuses) ||
            loop_now_ms(b->setup.loop) < b->patience_from_ms + PATIENCE_MS;
 }
 
@@ -155,6 +158,7 @@ static void on_patience_over(void *arg)
     struct bus_channel *c;
     while (!may_hold(b) && (c = map_next(&b->channels, &it)) != NULL)
         bus_release_held(b, c);
+    bus_post_batches(b);
 }
 
 void bus_begin_patience(struct bus *b)
@@ -461,6 +465,26 @@ static void on_expiry_read(struct bus_read *r, const struct stored_reading *read
 
 /* --- replies -------------------------------------------------------------------------------- */
 
+static void on_again(void *arg)
+{
+    struct bus *b = arg;
+    b->reads_pause = false;
+    start_reads(b);
+}
+
+/* A Redis that has just started takes subscribes and publications while it still loads what it
+ * keeps: what is read is asked for until it answers, what comes is kept back for a while only. */
+static void wait_for_store(struct bus *b, struct slice error)
+{
+    if (!b->store_refuses) {
+        log_warn("store_refuses", LOG_SLICE("reason", error));
+        b->store_refuses = true;
+        bus_begin_patience(b);
+    }
+    b->reads_pause = true;
+    loop_timer_set(b->again_timer, AGAIN_MS);
+}
+
 static void on_reply(void *arg, const struct redis_reply_view *reply)
 {
     static void (*const handlers[])(struct bus_read * r, const struct stored_reading *reading) = {
@@ -483,12 +507,13 @@ static void on_reply(void *arg, const struct redis_reply_view *reply)
         else
             stored_parse(reply, &reading);
         metrics_add(b->setup.metrics, METRIC_STORED_READS, 1);
-        if (reading.status == STORED_LOST) {
+        if (reading.status == STORED_LATER) {
+            wait_for_store(b, reply->text);
             bus_read_start(r);
-            /* The other link is often cut at the same moment, and then everything is read anew. If
-             * this one alone stays away, what is kept back goes out as it came. */
-            bus_begin_patience(b);
+        } else if (reading.status == STORED_LOST) {
+            bus_read_start(r);
         } else {
+            b->store_refuses = false;
             handlers[r->kind](r, &reading);
         }
     }
@@ -536,6 +561,7 @@ void bus_stored_init(struct bus *b)
     wheel_init(&b->expiries, EXPIRY_TICK_MS, EXPIRY_SLOTS, loop_now_ms(b->setup.loop));
     b->expiry_timer = loop_timer_new(b->setup.loop, on_expiry_tick, b);
     b->patience_timer = loop_timer_new(b->setup.loop, on_patience_over, b);
+    b->again_timer = loop_timer_new(b->setup.loop, on_again, b);
 }
 
 void bus_stored_fini(struct bus *b)
@@ -544,5 +570,6 @@ void bus_stored_fini(struct bus *b)
         free_read(list_entry(b->flying.next, struct bus_read, link));
     loop_timer_free(b->expiry_timer);
     loop_timer_free(b->patience_timer);
+    loop_timer_free(b->again_timer);
     wheel_fini(&b->expiries);
 }

@@ -19,8 +19,11 @@ struct feed_health {
     struct loop_timer *timer;
     char channel[160]; /* prefix, `canary:`, node id */
     size_t prefix_len;
-    char token[24]; /* this process: canaries of a namesake are not ours */
-    uint64_t next_number;
+    char token[24];       /* this process: canaries of a namesake are not ours */
+    uint64_t next_number; /* of the canary to send */
+    uint64_t
+        next_answered;   /* of the one whose answer comes next: there is one for each, in order */
+    uint64_t next_heard; /* above all that came back */
     uint64_t seen_ms;    /* when one last came back on the present link; 0: not yet */
     uint64_t read_ms;    /* when anything last came over the subscriber link */
     uint64_t up_ms;      /* since when the subscriber link is up; 0: it is not */
@@ -65,8 +68,10 @@ void feed_health_check(struct feed_health *h)
 static void on_sent(void *arg, const struct redis_reply_view *reply)
 {
     struct feed_health *h = arg;
+    uint64_t number = h->next_answered++;
     h->asked_ms = 0;
-    if (reply->kind == REDIS_REPLIED_INT && h->unheard_ms == 0)
+    /* It may have come back before the answer did. */
+    if (reply->kind == REDIS_REPLIED_INT && number >= h->next_heard && h->unheard_ms == 0)
         h->unheard_ms = now(h);
 }
 
@@ -104,6 +109,8 @@ bool feed_health_on_message(struct feed_health *h, struct slice channel, struct 
     text[payload.len] = '\0';
     if (sscanf(text + token_len, ":%llu:%llu", &number, &sent_ns) != 2)
         return true;
+    if (number < h->next_number && number >= h->next_heard)
+        h->next_heard = number + 1;
     uint64_t now_ns = clock_mono_ns();
     if (sent_ns <= now_ns)
         metrics_set(h->setup.metrics, METRIC_CANARY_RTT_US, (now_ns - sent_ns) / 1000);

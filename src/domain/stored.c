@@ -196,6 +196,29 @@ static bool parse_log(const struct redis_reply_view *reply, struct stored_readin
     return true;
 }
 
+/* Refusals that pass by themselves. */
+static bool is_for_now(struct slice error)
+{
+    static const char *const codes[] = {"LOADING ", "BUSY ", "MASTERDOWN ", "CLUSTERDOWN ",
+                                        "TRYAGAIN "};
+    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++) {
+        size_t len = strlen(codes[i]);
+        if (error.len >= len && memcmp(error.ptr, codes[i], len) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Of a reply that is no reading. */
+static void judge(const struct redis_reply_view *reply, struct stored_reading *out)
+{
+    out->status = STORED_BROKEN;
+    if (reply->kind == REDIS_REPLIED_LOST)
+        out->status = STORED_LOST;
+    else if (reply->kind == REDIS_REPLIED_ERROR && is_for_now(reply->text))
+        out->status = STORED_LATER;
+}
+
 static void reset(struct stored_reading *out)
 {
     out->entry_count = 0;
@@ -208,7 +231,7 @@ static void reset(struct stored_reading *out)
 void stored_parse(const struct redis_reply_view *reply, struct stored_reading *out)
 {
     reset(out);
-    out->status = reply->kind == REDIS_REPLIED_LOST ? STORED_LOST : STORED_BROKEN;
+    judge(reply, out);
     if (reply->kind != REDIS_REPLIED_ARRAY || reply->number != 4)
         return;
     parse_value(&reply->elements[0], out);
@@ -221,7 +244,7 @@ void stored_parse(const struct redis_reply_view *reply, struct stored_reading *o
 void stored_parse_renewed(const struct redis_reply_view *reply, struct stored_reading *out)
 {
     reset(out);
-    out->status = STORED_LOST;
-    if (reply->kind != REDIS_REPLIED_LOST)
+    judge(reply, out);
+    if (reply->kind == REDIS_REPLIED_ARRAY)
         parse_value(reply, out);
 }

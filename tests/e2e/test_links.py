@@ -151,3 +151,37 @@ def test_a_numbering_that_began_anew_after_messages_of_the_old_one(world, store,
     store.stamp(b"quote:A", b"new", 2)
     item = client.item()
     assert item["seq"] == 2 and "epoch" not in item and "missed" not in item
+
+
+def test_what_is_kept_back_does_not_wait_for_a_link_that_went_away(world, store, connect):
+    """Also where the read was still queued when it went."""
+    node = world.node(store.url, settings={"redis.canary_ms": 300})
+    time.sleep(1.6)
+    store.lets_through.clear()
+    client = connect(node)
+    client.send(action="subscribe", channels=[f"quote:C{i}" for i in range(70)])
+    eventually(store.waiting(1))
+    eventually(lambda: node.metric("tickcast_redis_channels") == 70)
+    time.sleep(0.2)
+    store.stamp(b"quote:C69", b"e", 5, b'"held"')
+    time.sleep(0.1)
+    store.is_closed = True
+    store.cut(store.others)
+    assert client.wait_for("ack", timeout=10 * SLOWER)["feed"] == "suspect"
+    assert client.item()["data"] == "held"
+
+
+@pytest.mark.parametrize("error", [
+    b"LOADING Redis is loading the dataset in memory", b"BUSY Redis is busy running a script.",
+    b"MASTERDOWN Link with MASTER is down", b"CLUSTERDOWN The cluster is down",
+    b"TRYAGAIN Multiple keys request during rehashing of slot"],
+    ids=lambda error: error.split()[0].decode())
+def test_a_read_that_is_refused_for_now_is_asked_again(world, store, connect, error):
+    """A Redis that has just started takes subscribes while it still loads what it keeps."""
+    refusals = [b"-" + error + b"\r\n"] * 3
+    store.on_script = lambda *_: refusals.pop() if refusals else None
+    store.values[b"quote:A"] = (b"e", 7, b"42")
+    client = connect(world.node(store.url, settings=SETTINGS))
+    client.subscribe("quote:A")
+    item = client.item()
+    assert item["snap"] is True and item["data"] == 42
