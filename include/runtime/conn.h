@@ -6,9 +6,9 @@
  * decoder and no queue: reads land in the worker's buffer, and only an incomplete message or a
  * write that the kernel refused makes it keep anything.
  *
- *   HTTP ──upgrade──> OPEN ──close sent, or the peer's close──> CLOSING ──flushed──> LINGER ──>
- * DEAD └──response─────────────────────────────────────────────────┘ (flushing)          ▲ any
- * ──error, timeout, abort─────────────────────────────────────────────────────────┘
+ *      HTTP ──upgrade──> OPEN ──close sent, or the peer's close──> CLOSING ──flushed──> LINGER
+ *        └────────────────────────response────────────────────────────┘                   │
+ *      (any) ──error, timeout, abort──────────────────────────────────────────> DEAD <────┘
  *
  * DEAD is two-step: everything is unlinked at once, the memory goes at the end of the loop turn.
  * on_closed is called exactly once for each connection that was OPEN, when it leaves that state.

@@ -4,8 +4,9 @@
  * Main thread. An entry per followed channel:
  *
  *      (none) ──first interest──> asked ──Redis confirmed──> reading ──what is stored──> live
- *                                   ▲ └────── the link was lost ──────────────────────────┘ │
- *      (none) <──UNSUBSCRIBE, after linger_ms──── lingering <──────────last worker left─────┘
+ *                                   ^                                                   │ │
+ *                                   └──────────────── the link was lost ────────────────┘ │
+ *      (none) <──UNSUBSCRIBE, after linger_ms── lingering <────────last worker left───────┘
  *
  * What makes a publication of a message is in bus_intake.c, what is kept in Redis in bus_stored.c,
  * the canary in feed_health.c.

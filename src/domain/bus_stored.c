@@ -6,11 +6,9 @@
  * state is being read or its epoch changed, its messages are kept back and taken afterwards: what
  * is read is older than they are, and must go out first.
  *
- *      confirmed ──> LOAD ──> value, log since what was seen ──> publications ──> kept back ones
- * ──> live │  numbers below what was seen, or another history └──> RENEW: a new epoch, once for the
- * fleet ──> the value as a snapshot ──> live
- *
- *      live ──a stamp at or below the last one──> RENEW ──> goes on from there in the new epoch
+ *   confirmed, or after a hole: LOAD ──> value, and the log since what was seen ──> live
+ *                                └────> numbers below what was seen, another history ──> RENEW
+ *   live: a stamp at or below the last one ──> RENEW: a new epoch, once for the fleet ──> live
  */
 #include "domain/bus_read.h"
 
@@ -541,9 +539,7 @@ void bus_command_link_up(struct bus *b)
     start_reads(b);
 }
 
-/* --- life
- * ------------------------------------------------------------------------------------------------
- */
+/* --- life ----------------------------------------------------------------------------------- */
 
 void bus_forget_stored(struct bus *b, struct bus_channel *c)
 {

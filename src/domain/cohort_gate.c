@@ -1,9 +1,10 @@
 /*
  * cohort_gate.c - how often a subscription's updates pass: max_rate and batch_ms.
  *
- *      max_rate   u──> passes   u u u . . . . |──> the newest passes, `missed` 2   . . . u──>
- * passes └───────── interval ────────┘ (trailing flush) batch_ms         u u u . . . |──> `latest`:
- * the newest; `all`: all three, together └───── window ────┘
+ *      max_rate   u──> passes   u u u . . . . |──> the newest passes, `missed` 2   . . . u──> passes
+ *                 └───────── interval ────────┘ (trailing flush)
+ *      batch_ms         u u u . . . |──> `latest`: the newest; `all`: all three, together
+ *                 └───── window ────┘
  *
  * A gate that holds something back waits on the cohort's list, ordered by when it is due; one timer
  * per cohort follows the first of them. Updates of mode latest are not kept: when the gate opens,
