@@ -23,7 +23,7 @@ void ws_deflater_free(struct ws_deflater *d);
  * unchanged. */
 bool ws_deflater_run(struct ws_deflater *d, const void *ptr, size_t len, struct buf *out);
 
-#define WS_WINDOW_BITS                                                        \
+#define WS_WINDOW_BITS \
     15 /* of the workers' deflaters: what an endpoint has unless it says less \
         */
 
