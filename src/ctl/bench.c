@@ -20,7 +20,8 @@
 
 #define CONNECT_LIMIT_NS 60000000000u
 #define START_LIMIT_NS   20000000000u /* subscribers in Redis, warm-up */
-#define QUIET_NS         1000000000u  /* no byte for so long: no more will come */
+#define QUIET_NS         5000000000u  /* no byte for so long: what is missing will not come */
+#define QUIET_SAMPLE_NS  1000000000u  /* the same where not everybody is looked at: the usual end */
 #define QUIET_TAPE_NS    3000000000u  /* the same where a node may hold things back on purpose */
 #define DRAIN_LIMIT_NS   30000000000u
 #define TURN_MS          5
@@ -119,15 +120,21 @@ static void read_while_published(struct bench *b)
     }
 }
 
+static uint64_t quiet_ns(const struct bench *b)
+{
+    if (b->tape != NULL)
+        return QUIET_TAPE_NS;
+    return b->options.compress ? QUIET_SAMPLE_NS : QUIET_NS;
+}
+
 static void read_the_rest(struct bench *b)
 {
     uint64_t start_ns = clock_mono_ns();
     uint64_t expected = expected_total(b, true);
-    uint64_t quiet_ns = b->tape != NULL ? QUIET_TAPE_NS : QUIET_NS;
     for (;;) {
         uint64_t now_ns = clock_mono_ns();
         uint64_t last_ns = b->last_ns > start_ns ? b->last_ns : start_ns;
-        bool is_quiet = now_ns > last_ns + quiet_ns;
+        bool is_quiet = now_ns > last_ns + quiet_ns(b);
         bool is_sample = b->options.compress || b->tape != NULL;
         bool is_all = b->deliveries >= expected && (!is_sample || is_quiet);
         if (is_all || is_quiet || now_ns - start_ns > DRAIN_LIMIT_NS || b->open == 0)

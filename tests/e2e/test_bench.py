@@ -38,7 +38,7 @@ def test_everything_arrives(bench, node_of, options):
     # Quotes are conflated for clients that fall behind, as all do at full speed on a busy machine.
     node = node_of({"limits.soft_bytes": 4194304, "limits.soft_age_ms": 3600000})
     status, result = bench(node.url(), "--clients", "30", "--pid", str(node.pid), *options)
-    assert status == 0
+    assert status == 0, result
     assert result["publications"] > 0
     assert result["deliveries"] == result["expected"] > 0
     assert result["lost"] == result["out_of_order"] == result["foreign"] == 0
