@@ -252,6 +252,8 @@ void bus_on_recovery_read(struct bus_read *r, const struct stored_reading *readi
     for (struct list *at = c->recoveries.next; at != &c->recoveries; at = next) {
         struct bus_recovery *q = list_entry(at, struct bus_recovery, link);
         next = at->next;
+        if (is_ahead(q, c) && !q->was_checked)
+            continue; /* it came while the log was read, which has nothing for it */
         if (!is_usable)
             answer(q, NULL, 0, false);
         else if (!slice_equal(slice_of(q->epoch, q->epoch_len), bus_channel_epoch(c)))

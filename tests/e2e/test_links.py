@@ -185,3 +185,23 @@ def test_a_read_that_is_refused_for_now_is_asked_again(world, store, connect, er
     client.subscribe("quote:A")
     item = client.item()
     assert item["snap"] is True and item["data"] == 42
+
+
+def test_a_client_that_is_ahead_and_comes_while_the_log_is_read(world, store, connect):
+    """The node catches up with it first, though others are waiting for an answer from the log."""
+    store.values[b"trade:A"] = (b"e", 10, b"10")
+    node = world.node(store.url, settings=SETTINGS | {"namespace.trade.history": 100})
+    connect(node, channels="trade:A").expect("ack")
+    store.lets_through.clear()
+    asked = len(store.scripts)
+    behind, ahead = connect(node), connect(node)
+    behind.send(action="subscribe", channels=["trade:A"], since={"trade:A": {"epoch": "e", "seq": 5}})
+    eventually(store.waiting(asked + 1))
+    ahead.send(action="subscribe", channels=["trade:A"], since={"trade:A": {"epoch": "e", "seq": 12}})
+    ahead.send(action="ping", id=1)
+    ahead.expect("pong")
+    store.values[b"trade:A"] = (b"e", 12, b"12")
+    store.lets_through.set()
+    assert ahead.expect("ack")["recovered"] == ["trade:A"]
+    store.stamp(b"trade:A", b"e", 13)
+    assert ahead.item()["seq"] == 13
