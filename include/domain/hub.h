@@ -115,7 +115,8 @@ struct hub {
     struct list publishes;  /* clients' publications that Redis has not answered */
     struct hub_pack *packs; /* compressed messages of this turn, by what is in them */
     bool has_packs;
-    struct buf scratch; /* contiguous bytes of the batch being sent */
+    struct buf scratch;            /* contiguous bytes of the batch being sent */
+    struct departures *departures; /* while the node drains, else NULL */
     uint64_t next_channel_id;
     uint64_t next_token;
     uint64_t next_session_id; /* starts at random, so that ids differ after a restart */

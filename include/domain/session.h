@@ -107,6 +107,9 @@ void session_end_slow(struct session *s, uint64_t waiting_bytes);
 /* Queues an operator's text: shares f. Raw clients are left out; says whether it was taken. */
 bool session_notify(struct session *s, struct frame *f);
 
+/* Takes a channel from a client, which is told; says whether it had it, or waited for it. */
+bool session_end_subscription(struct session *s, struct slice channel);
+
 /* Is it subscribed to the channel? */
 bool session_follows(const struct session *s, struct slice channel);
 

@@ -21,6 +21,10 @@ struct frame *message_hello(const struct config *config, const char *conn_id, bo
 struct frame *message_state(bool feed_ok, const char *reason, struct slice doubtful_json);
 struct frame *message_slow(uint64_t pending_bytes, uint64_t conflated);
 struct frame *message_heartbeat(uint64_t up_ms, bool feed_ok);
+/* The client will be closed with 4200 in so many milliseconds. */
+struct frame *message_drain(uint64_t in_ms);
+/* An operator ended the subscription. */
+struct frame *message_unsubscribed(struct slice channel);
 struct frame *message_notice(struct slice data_json);
 struct frame *message_pong(const char *id_json, struct slice echo_json);
 

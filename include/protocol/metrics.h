@@ -35,6 +35,9 @@
     X(HANDSHAKE_TIMEOUTS, COUNTER, "tickcast_handshake_timeouts_total", "", "Sockets closed because no whole request head came in time") \
     X(ACCEPT_PAUSES, COUNTER, "tickcast_accept_pauses_total", "", "Times that accepting paused because descriptors ran out") \
     X(ACCEPT_REFUSED, COUNTER, "tickcast_accept_refused_total", "", "Sockets closed at once because far too many were open") \
+    X(REFUSED_DRAINING, COUNTER, "tickcast_upgrades_refused_total", "reason=\"draining\"", "Upgrades refused, by reason") \
+    X(REFUSED_RATE, COUNTER, "tickcast_upgrades_refused_total", "reason=\"rate\"", "Upgrades refused, by reason") \
+    X(REFUSED_FULL, COUNTER, "tickcast_upgrades_refused_total", "reason=\"full\"", "Upgrades refused, by reason") \
     X(CHANNELS, GAUGE, "tickcast_channels", "", "Channels with a subscriber on this node, counted per worker") \
     X(SUBSCRIPTIONS, GAUGE, "tickcast_subscriptions", "", "Subscriptions of connected clients") \
     X(COHORTS, GAUGE, "tickcast_cohorts", "", "Groups of clients that share one output stream") \

@@ -15,6 +15,7 @@
 #include "base/list.h"
 #include "base/rng.h"
 #include "base/wheel.h"
+#include "protocol/admission.h"
 #include "protocol/config.h"
 #include "protocol/metrics.h"
 #include "protocol/publication.h"
@@ -38,6 +39,7 @@ struct worker {
     pthread_t thread;
     const struct config *config; /* its own reference */
     const struct conn_ops *ops;  /* what the upper layers do with a connection */
+    struct admission *admission; /* shared by all workers */
     void *upper;                 /* theirs */
     struct metrics metrics;
     atomic_uint load; /* sockets given to it and not yet closed; written by two threads */
@@ -60,9 +62,9 @@ struct worker {
 };
 
 /* loop NULL: the worker makes a loop and worker_start gives it a thread. Otherwise it shares the
- * given loop and its thread. config is shared. ops and upper are borrowed. Returns owned. */
+ * given loop and its thread. config is shared. ops and admission are borrowed. Returns owned. */
 struct worker *worker_new(unsigned index, struct loop *loop, const struct config *config,
-                          const struct conn_ops *ops);
+                          const struct conn_ops *ops, struct admission *admission);
 
 /* Starts the worker's thread, if it is to have one. */
 void worker_start(struct worker *w);

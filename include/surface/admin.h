@@ -10,6 +10,7 @@
 
 #include "base/slice.h"
 #include "domain/bus.h"
+#include "domain/drain.h"
 #include "protocol/metrics.h"
 #include "runtime/worker.h"
 
@@ -20,6 +21,9 @@ struct admin_setup {
     const struct config *config;
     struct metrics *metrics; /* of the main thread */
     struct bus *bus;
+    struct drain *drain;
+    bool (*may_undrain)(const void *arg); /* a node that stops stays drained */
+    void *arg;
     struct worker **workers;
     unsigned worker_count;
 };

@@ -13,11 +13,8 @@
 /* The callbacks of every client connection: HTTP here, WebSocket messages to the session. */
 extern const struct conn_ops client_ops;
 
-/* Appends a body for readiness and returns the status: 200, or 503 with the reason. Any thread. */
-int client_http_readiness(const char *reason, struct buf *body);
-
-/* From now on upgrades are refused with 503, and /readyz says so. Any thread. */
-void client_http_set_draining(void);
-bool client_http_is_draining(void);
+/* Appends a body for readiness and returns the status: 200, or 503 with the reason: a drain, or
+ * what `reason` says about the feed (NULL: nothing). Any thread. */
+int client_http_readiness(const struct admission *admission, const char *reason, struct buf *body);
 
 #endif

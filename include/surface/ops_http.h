@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "domain/bus.h"
 #include "domain/store.h"
+#include "protocol/admission.h"
 #include "protocol/metrics.h"
 #include "runtime/loop.h"
 
@@ -20,6 +21,7 @@ struct ops_http_setup {
     struct loop *loop; /* the main thread's */
     const struct config *config;
     struct bus *bus;
+    const struct admission *admission;
     struct metrics **metrics; /* of the main thread and every worker */
     size_t metrics_count;
 };

@@ -2,15 +2,15 @@
  * server.c - wiring, order of start and stop, signals.
  *
  * Start: workers (no thread yet), listeners bound, node id, bus, hubs, admin; then threads, links
- * and accepting. Stop, on SIGTERM or SIGINT: no more accepting, every client is closed with 4200,
- * and when the last has gone (or after a bounded wait) the loop ends. A second signal leaves at
- * once.
+ * and accepting. Stop, on SIGTERM or SIGINT: the node drains (domain/drain.h), and when the last
+ * client has gone the loop ends. A second signal leaves at once.
  */
 #include "app/server.h"
 
 #include "base/log.h"
 #include "base/mem.h"
 #include "domain/bus.h"
+#include "domain/drain.h"
 #include "domain/hub.h"
 #include "domain/store.h"
 #include "runtime/conn.h"
@@ -31,6 +31,7 @@
 
 #define STOP_POLL_MS    50
 #define STOP_WAIT_MS    5000 /* for clients to take their close frame; conn.c gives each 3 + 1 s */
+#define SPARES_WAIT_MS  300  /* of these, for requests that are on their way */
 #define SPARE_SOCKETS   100  /* beyond max_connections: health checks, and refusals in HTTP */
 #define HOST_NAME_BYTES 64
 
@@ -42,40 +43,21 @@ struct server {
     struct worker **workers;
     struct hub **hubs;
     unsigned worker_count;
+    struct admission admission;
     struct listener *listener;
     struct ops_http *ops;
     struct evdns_base *dns;
     struct bus *bus;
     struct store *store;
+    struct drain *drain;
     struct admin *admin;
     struct event *signals[3];
-    struct event *stop_poll;
-    uint64_t stop_by_ms; /* 0: not stopping */
+    struct loop_timer *stop_poll;
+    bool is_stopping;
+    uint64_t stop_by_ms; /* when whoever has not taken its close frame is cut off */
 };
 
 /* --- stopping ------------------------------------------------------------------------------- */
-
-static void close_client(struct conn *c, void *arg)
-{
-    (void)arg;
-    /* A socket that asked for nothing yet (browsers keep spares) has nothing to be told. */
-    if (c->state == CONN_HTTP)
-        conn_abort(c, METRIC_ENDED_DRAIN);
-    else
-        conn_close(c, WS_CLOSE_DRAIN, "drain", METRIC_ENDED_DRAIN);
-}
-
-struct close_message {
-    struct message message;
-    struct worker *worker;
-};
-
-static void run_close_all(struct message *m)
-{
-    struct close_message *cm = (struct close_message *)m;
-    worker_each_conn(cm->worker, close_client, NULL);
-    free(cm);
-}
 
 static uint64_t open_sockets(const struct server *s)
 {
@@ -85,39 +67,84 @@ static uint64_t open_sockets(const struct server *s)
     return total;
 }
 
-static void on_stop_poll(evutil_socket_t fd, short what, void *arg)
+/* A socket that asked for nothing yet: browsers keep spares, and would hold up the end. */
+static void end_spare(struct conn *c, void *arg)
 {
-    (void)fd;
-    (void)what;
+    (void)arg;
+    if (c->state == CONN_HTTP)
+        conn_abort(c, METRIC_ENDED_DRAIN);
+}
+
+struct spares_message {
+    struct message message;
+    struct worker *worker;
+};
+
+static void run_end_spares(struct message *m)
+{
+    struct spares_message *sm = (struct spares_message *)m;
+    worker_each_conn(sm->worker, end_spare, NULL);
+    free(sm);
+}
+
+static void end_spares(struct server *s)
+{
+    for (unsigned i = 0; i < s->worker_count; i++) {
+        struct spares_message *sm = mem_zalloc(sizeof *sm);
+        sm->message.run = run_end_spares;
+        sm->worker = s->workers[i];
+        loop_post(sm->worker->loop, &sm->message);
+    }
+}
+
+/* Nobody is left: close frames are still on their way, then it is over. */
+static void on_stop_poll(void *arg)
+{
     struct server *s = arg;
     uint64_t left = open_sockets(s);
-    if (left > 0 && loop_now_ms(s->loop) < s->stop_by_ms)
+    uint64_t now_ms = loop_now_ms(s->loop);
+    if (left > 0 && now_ms < s->stop_by_ms) {
+        if (now_ms + STOP_WAIT_MS - SPARES_WAIT_MS >= s->stop_by_ms)
+            end_spares(s);
         return;
+    }
     log_info("stopped", LOG_INT("sockets_left", left));
     loop_stop(s->loop);
+}
+
+static bool is_staying(const void *arg)
+{
+    return !((const struct server *)arg)->is_stopping;
+}
+
+static void stop_when_drained(struct server *s)
+{
+    if (!s->is_stopping || drain_get(s->drain) != DRAIN_DRAINED)
+        return;
+    listener_stop(s->listener);
+    s->stop_by_ms = loop_now_ms(s->loop) + STOP_WAIT_MS;
+    loop_timer_repeat(s->stop_poll, STOP_POLL_MS);
+}
+
+static void on_drain_change(void *arg)
+{
+    stop_when_drained(arg);
 }
 
 static void on_stop_signal(evutil_socket_t number, short what, void *arg)
 {
     (void)what;
     struct server *s = arg;
-    if (s->stop_by_ms != 0) {
+    if (s->is_stopping) {
         log_warn("stopping_at_once", LOG_INT("signal", number));
         loop_stop(s->loop);
         return;
     }
     log_info("stopping", LOG_INT("signal", number), LOG_INT("sockets", open_sockets(s)));
-    s->stop_by_ms = loop_now_ms(s->loop) + STOP_WAIT_MS;
-    client_http_set_draining();
-    listener_stop(s->listener);
-    for (unsigned i = 0; i < s->worker_count; i++) {
-        struct close_message *m = mem_zalloc(sizeof *m);
-        m->message.run = run_close_all;
-        m->worker = s->workers[i];
-        loop_post(s->workers[i]->loop, &m->message);
-    }
-    const struct timeval poll = {.tv_usec = STOP_POLL_MS * 1000};
-    event_add(s->stop_poll, &poll);
+    s->is_stopping = true;
+    drain_begin(s->drain, (uint64_t)s->config->listen.drain_grace_s * 1000,
+                (uint64_t)s->config->listen.drain_s * 1000);
+    stop_when_drained(s); /* by command, before */
 }
 
 static void on_reload_signal(evutil_socket_t number, short what, void *arg)
@@ -137,7 +164,7 @@ static void watch_signals(struct server *s)
     s->signals[2] = evsignal_new(base, SIGHUP, on_reload_signal, s);
     for (size_t i = 0; i < sizeof s->signals / sizeof *s->signals; i++)
         event_add(s->signals[i], NULL);
-    s->stop_poll = event_new(base, -1, EV_PERSIST, on_stop_poll, s);
+    s->stop_poll = loop_timer_new(s->loop, on_stop_poll, s);
 }
 
 /* --- starting ------------------------------------------------------------------------------- */
@@ -157,7 +184,7 @@ static void make_workers(struct server *s)
     /* One worker shares this thread: on one core a hop between threads only costs. */
     struct loop *shared = s->worker_count == 1 ? s->loop : NULL;
     for (unsigned i = 0; i < s->worker_count; i++) {
-        s->workers[i] = worker_new(i, shared, s->config, &client_ops);
+        s->workers[i] = worker_new(i, shared, s->config, &client_ops, &s->admission);
         s->all_metrics[i + 1] = &s->workers[i]->metrics;
     }
 }
@@ -172,6 +199,7 @@ static bool bind_listeners(struct server *s, struct buf *error)
     listener_set_unsent_bytes(s->listener, (int)s->config->limits.unsent_bytes);
     const struct ops_http_setup ops = {.loop = s->loop,
                                        .config = s->config,
+                                       .admission = &s->admission,
                                        .metrics = s->all_metrics,
                                        .metrics_count = s->worker_count + 1};
     s->ops = ops_http_new(&ops, s->config->ops.address, error);
@@ -214,10 +242,20 @@ static void make_domain(struct server *s)
     for (unsigned i = 0; i < s->worker_count; i++)
         s->hubs[i] = hub_new(s->workers[i], &upstream);
     bus_set_hubs(s->bus, s->hubs, s->worker_count);
+    const struct drain_setup drain = {.loop = s->loop,
+                                      .hubs = s->hubs,
+                                      .hub_count = s->worker_count,
+                                      .admission = &s->admission,
+                                      .on_change = on_drain_change,
+                                      .arg = s};
+    s->drain = drain_new(&drain);
     const struct admin_setup admin = {.loop = s->loop,
                                       .config = s->config,
                                       .metrics = &s->metrics,
                                       .bus = s->bus,
+                                      .drain = s->drain,
+                                      .may_undrain = is_staying,
+                                      .arg = s,
                                       .workers = s->workers,
                                       .worker_count = s->worker_count};
     s->admin = admin_new(&admin);
@@ -270,6 +308,8 @@ void server_free(struct server *s)
         worker_free(s->workers[i]);
     }
     loop_drain(s->loop); /* what the workers still had to say to the bus */
+    if (s->drain != NULL)
+        drain_free(s->drain);
     if (s->admin != NULL)
         admin_free(s->admin);
     if (s->ops != NULL)
@@ -286,8 +326,7 @@ void server_free(struct server *s)
         if (s->signals[i] != NULL)
             event_free(s->signals[i]);
     }
-    if (s->stop_poll != NULL)
-        event_free(s->stop_poll);
+    loop_timer_free(s->stop_poll);
     loop_free(s->loop);
     free(s->hubs);
     free(s->workers);

@@ -2,6 +2,7 @@
  * hub.c - a worker's channels and cohorts, and when cohorts are flushed.
  */
 #include "domain/hub.h"
+#include "domain/departures.h"
 
 #include "base/mem.h"
 #include "domain/hub_priv.h"
@@ -222,6 +223,7 @@ struct hub *hub_new(struct worker *worker, const struct hub_upstream *upstream)
 
 void hub_free(struct hub *h)
 {
+    departures_free(h->departures);
     fini_clock(&h->pacing);
     fini_clock(&h->gates);
     map_fini(&h->channels);

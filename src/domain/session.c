@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "domain/departures.h"
 #include "domain/session_commands.h"
 #include "protocol/json_text.h"
 #include "protocol/messages.h"
@@ -193,6 +194,8 @@ void session_free(struct session *s)
         session_cancel_request(list_entry(member, struct sub_request, in_session));
     session_forget_publishes(s);
     session_forget_notes(s);
+    if (hub_of(worker_of(s))->departures != NULL)
+        departures_forget(hub_of(worker_of(s))->departures, s);
     session_leave_cohort(s);
     free(s);
 }

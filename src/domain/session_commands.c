@@ -59,27 +59,51 @@ static void queue_result_ack(struct session *s, const char *id, uint64_t accepte
     buf_fini(rejected);
 }
 
-static void do_unsubscribe(struct session *s, const struct command *command)
+/* What is left of the subscriptions without some channels. Those that it did not have are appended
+ * to rejected; returns the number of others. */
+static uint64_t take_channels(struct session *s, const struct slice *channels, size_t count,
+                              struct buf *rejected, struct subs *left)
 {
     /* Those that still wait first: ending a wait may change the set. */
-    bool *was_waiting = mem_zalloc(command->channel_count + 1);
-    for (size_t i = 0; i < command->channel_count; i++)
-        was_waiting[i] = session_cancel_pending(s, command->channels[i]);
-    struct buf rejected = {0};
-    uint64_t accepted = 0;
+    bool *was_waiting = mem_zalloc(count + 1);
+    for (size_t i = 0; i < count; i++)
+        was_waiting[i] = session_cancel_pending(s, channels[i]);
+    uint64_t taken = 0;
     session_settle(s);
-    struct subs left = subs_union(s->cohort, NULL, 0);
-    for (size_t i = 0; i < command->channel_count; i++) {
-        struct hub_channel *c = hub_find(hub_for(s), command->channels[i]);
-        if ((c != NULL && subs_remove(&left, c)) || was_waiting[i])
-            accepted++;
+    *left = subs_union(s->cohort, NULL, 0);
+    for (size_t i = 0; i < count; i++) {
+        struct hub_channel *c = hub_find(hub_for(s), channels[i]);
+        if ((c != NULL && subs_remove(left, c)) || was_waiting[i])
+            taken++;
         else
-            message_append_rejected(&rejected, command->channels[i], ERR_NOT_SUBSCRIBED);
+            message_append_rejected(rejected, channels[i], ERR_NOT_SUBSCRIBED);
     }
     free(was_waiting);
+    return taken;
+}
+
+static void do_unsubscribe(struct session *s, const struct command *command)
+{
+    struct buf rejected = {0};
+    struct subs left;
+    uint64_t accepted =
+        take_channels(s, command->channels, command->channel_count, &rejected, &left);
     queue_result_ack(s, command->id, accepted, &rejected);
     session_change_set(s, &left, NULL);
     free(left.list);
+}
+
+bool session_end_subscription(struct session *s, struct slice channel)
+{
+    struct buf rejected = {0};
+    struct subs left;
+    bool had_it = take_channels(s, &channel, 1, &rejected, &left) > 0;
+    if (had_it && !s->format.raw)
+        session_send(s, message_unsubscribed(channel));
+    session_change_set(s, &left, NULL);
+    free(left.list);
+    buf_fini(&rejected);
+    return had_it;
 }
 
 static void do_snapshot(struct session *s, const struct command *command)

@@ -1,5 +1,5 @@
 /*
- * messages.c - hello, state, heartbeat, notice, pong, error and the pieces of an ack.
+ * messages.c - hello, state, heartbeat, notice, drain, pong, error and the pieces of an ack.
  */
 #include "protocol/messages.h"
 
@@ -80,6 +80,23 @@ struct frame *message_heartbeat(uint64_t up_ms, bool feed_ok)
     buf_append_str(&text, ",\"feed\":\"");
     buf_append_str(&text, feed_name(feed_ok));
     buf_append_str(&text, "\"}");
+    return finish(&text);
+}
+
+struct frame *message_drain(uint64_t in_ms)
+{
+    struct buf text = {0};
+    append_number(&text, "{\"action\":\"drain\",\"reconnect_in_ms\":", (int64_t)in_ms);
+    buf_append_str(&text, "}");
+    return finish(&text);
+}
+
+struct frame *message_unsubscribed(struct slice channel)
+{
+    struct buf text = {0};
+    buf_append_str(&text, "{\"action\":\"unsubscribed\",\"channel\":");
+    json_append_string(&text, channel);
+    buf_append_str(&text, "}");
     return finish(&text);
 }
 

@@ -199,10 +199,10 @@ const struct option option_table[] = {
     {FIELD(listen, trusted_proxies, OPTION_TEXT, ""), UP_TO(TEXT_MAX), FLAGS(OPTION_UNBUILT),
      HELP("Addresses or networks, separated by spaces, of proxies whose word about a client's address "
           "is taken.")},
-    {FIELD(listen, drain_s, OPTION_INT, "30"), IN(0, 3600), FLAGS(OPTION_UNBUILT | OPTION_RELOAD),
+    {FIELD(listen, drain_s, OPTION_INT, "30"), IN(0, 3600), FLAGS(OPTION_RELOAD),
      HELP("Seconds over which a draining node spreads the farewells to its clients.")},
-    {FIELD(listen, drain_grace_s, OPTION_INT, "2"), IN(0, 600), FLAGS(OPTION_UNBUILT | OPTION_RELOAD),
-     HELP("Seconds for which a draining node goes on after the last farewell.")},
+    {FIELD(listen, drain_grace_s, OPTION_INT, "2"), IN(0, 600), FLAGS(OPTION_RELOAD),
+     HELP("Seconds for which a draining node says that it is not ready before it refuses or closes anybody.")},
 
     {FIELD(ops, address, OPTION_TEXT, "127.0.0.1:9180"), UP_TO(TEXT_MAX), CHECKED(check_ops_address),
      HELP("host:port or [v6]:port for /metrics, /healthz and /readyz. Only a loopback address, until API "
@@ -255,8 +255,8 @@ const struct option option_table[] = {
     {FIELD(limits, connections_per_user, OPTION_INT, "0"), IN(0, CONNECTIONS_MAX),
      FLAGS(OPTION_UNBUILT | OPTION_RELOAD), HELP("Connections of one user. 0: unlimited.")},
     {FIELD(limits, accepts_per_s, OPTION_INT, "0"), IN(0, HUGE_COUNT),
-     FLAGS(OPTION_UNBUILT | OPTION_RELOAD),
-     HELP("Connections accepted per second; more are answered 503. 0: unlimited.")},
+     FLAGS(OPTION_RELOAD),
+     HELP("Clients let in per second; more are answered 503 and told when to come again. 0: unlimited.")},
 
     {FIELD(auth, mode, OPTION_WORD, "off"), ONE_OF(auth_modes), FLAGS(OPTION_UNBUILT),
      HELP("Whether clients sign in with a token: nobody, who wants to, or everybody.")},

@@ -67,7 +67,7 @@ static void finish_turn(void *arg)
 }
 
 struct worker *worker_new(unsigned index, struct loop *loop, const struct config *config,
-                          const struct conn_ops *ops)
+                          const struct conn_ops *ops, struct admission *admission)
 {
     struct worker *w = mem_zalloc(sizeof *w);
     w->index = index;
@@ -75,6 +75,7 @@ struct worker *worker_new(unsigned index, struct loop *loop, const struct config
     w->loop = loop != NULL ? loop : loop_new();
     w->config = config_ref(config);
     w->ops = ops;
+    w->admission = admission;
     rng_init_random(&w->rng);
     w->read_buffer = mem_alloc(WORKER_READ_BYTES);
     w->inflater = ws_inflater_new();

@@ -40,8 +40,8 @@ struct admin_call {
     const char *error; /* static text, NULL: it went well */
     struct buf extra;  /* JSON members for the reply, each with a comma in front */
     struct frame *notice;
-    char *channel; /* notice: only followers of it */
-    char *conn;    /* kick */
+    char *channel; /* notice: only followers of it; unsubscribe */
+    char *conn;    /* kick, unsubscribe */
     bool to_user;  /* narrowed to a signed-in user; there are none yet */
     uint16_t code;
     char reason[WS_CONTROL_PAYLOAD_MAX - 1];
@@ -143,11 +143,16 @@ static bool prepare_kick(struct admin_call *call, const cJSON *command, struct s
     return true;
 }
 
-static bool visit_kick(struct admin_call *call, struct conn *c)
+static bool is_named(const struct admin_call *call, const struct conn *c)
 {
     char text[SESSION_CONN_TEXT];
     session_conn_text(c->upper, text);
-    if (call->conn == NULL || strcmp(text, call->conn) != 0)
+    return call->conn != NULL && strcmp(text, call->conn) == 0;
+}
+
+static bool visit_kick(struct admin_call *call, struct conn *c)
+{
+    if (!is_named(call, c))
         return false;
     conn_close(c, call->code, call->reason, METRIC_ENDED_KICKED);
     return true;
@@ -199,6 +204,61 @@ static bool prepare_stats(struct admin_call *call, const cJSON *command, struct 
     return true;
 }
 
+/* affected: how many clients the node has to take leave of. */
+static bool answer_drain(struct admin_call *call)
+{
+    const struct drain *d = call->admin->setup.drain;
+    call->affected = drain_clients(d);
+    buf_printf(&call->extra, ",\"state\":\"%s\"", drain_state_name(drain_get(d)));
+    return true;
+}
+
+static bool prepare_drain(struct admin_call *call, const cJSON *command, struct slice text)
+{
+    (void)text;
+    const struct admin_setup *setup = &call->admin->setup;
+    const cJSON *seconds = cJSON_GetObjectItemCaseSensitive(command, "seconds");
+    uint64_t window_ms = (uint64_t)setup->config->listen.drain_s * 1000;
+    if (seconds != NULL) {
+        double value = cJSON_IsNumber(seconds) ? seconds->valuedouble : -1;
+        if (!(value >= 0 && value <= DRAIN_SECONDS_MAX))
+            return fail(call, "seconds is not a number from 0 to 3600");
+        window_ms = (uint64_t)(value * 1000);
+    }
+    drain_begin(setup->drain, (uint64_t)setup->config->listen.drain_grace_s * 1000, window_ms);
+    return answer_drain(call);
+}
+
+static bool prepare_undrain(struct admin_call *call, const cJSON *command, struct slice text)
+{
+    (void)command;
+    (void)text;
+    if (!call->admin->setup.may_undrain(call->admin->setup.arg))
+        return fail(call, "the node is stopping");
+    drain_undo(call->admin->setup.drain);
+    return answer_drain(call);
+}
+
+static bool prepare_unsubscribe(struct admin_call *call, const cJSON *command, struct slice text)
+{
+    (void)text;
+    const char *user = string_member(command, "user");
+    const char *conn = string_member(command, "conn");
+    const char *channel = string_member(command, "channel");
+    if (user == NULL && conn == NULL)
+        return fail(call, "user or conn is missing");
+    if (channel == NULL || !channel_is_valid(slice_str(channel)))
+        return fail(call, "channel is missing, or not a channel name");
+    call->conn = conn != NULL ? mem_strdup(conn) : NULL;
+    call->channel = mem_strdup(channel);
+    return true;
+}
+
+static bool visit_unsubscribe(struct admin_call *call, struct conn *c)
+{
+    return is_named(call, c) && session_end_subscription(c->upper, slice_str(call->channel));
+}
+
 static bool prepare_later(struct admin_call *call, const cJSON *command, struct slice text)
 {
     (void)command;
@@ -209,8 +269,8 @@ static bool prepare_later(struct admin_call *call, const cJSON *command, struct 
 static const struct admin_row rows[] = {
     {"ping", prepare_ping, NULL},       {"notice", prepare_notice, visit_notice},
     {"kick", prepare_kick, visit_kick}, {"loglevel", prepare_loglevel, NULL},
-    {"stats", prepare_stats, NULL},     {"unsubscribe", prepare_later, NULL},
-    {"drain", prepare_later, NULL},     {"undrain", prepare_later, NULL},
+    {"stats", prepare_stats, NULL},     {"unsubscribe", prepare_unsubscribe, visit_unsubscribe},
+    {"drain", prepare_drain, NULL},     {"undrain", prepare_undrain, NULL},
     {"reload", prepare_later, NULL},
 };
 

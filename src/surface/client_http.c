@@ -7,6 +7,7 @@
  */
 #include "surface/client_http.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/utf8.h"
 #include "domain/hub.h"
@@ -16,22 +17,13 @@
 
 #include "page_html.h"
 
-#include <stdatomic.h>
+#define RETRY_FULL_S     5
+#define RETRY_DRAINING_S 1 /* through a balancer another node takes it at once */
+
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-
-static atomic_bool draining;
-
-void client_http_set_draining(void)
-{
-    atomic_store(&draining, true);
-}
-
-bool client_http_is_draining(void)
-{
-    return atomic_load(&draining);
-}
 
 /* --- responses ------------------------------------------------------------------------------ */
 
@@ -90,7 +82,6 @@ static const struct {
     {426, "upgrade_required", "WebSocket version 13 is needed",
      "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"},
     {431, "head_too_large", "the request head is too large", ""},
-    {503, "unavailable", "the node takes no more clients now", "Retry-After: 5\r\n"},
     {505, "http_version", "HTTP/1.1 is needed", ""},
 };
 
@@ -128,9 +119,9 @@ static void get_healthz(struct conn *c, const struct http_head *head)
     respond_json(c, head, 200, slice_str("{\"status\":\"ok\"}\n"));
 }
 
-int client_http_readiness(const char *reason, struct buf *body)
+int client_http_readiness(const struct admission *admission, const char *reason, struct buf *body)
 {
-    if (client_http_is_draining())
+    if (admission_get(admission) != ADMISSION_OPEN)
         reason = "draining";
     if (reason == NULL) {
         buf_append_str(body, "{\"status\":\"ready\"}\n");
@@ -146,7 +137,8 @@ static void get_readyz(struct conn *c, const struct http_head *head)
 {
     const struct hub_upstream *upstream = &hub_of(c->worker)->upstream;
     struct buf body = {0};
-    int status = client_http_readiness(upstream->readiness(upstream->arg), &body);
+    const char *reason = upstream->readiness(upstream->arg);
+    int status = client_http_readiness(c->worker->admission, reason, &body);
     respond_json(c, head, status, buf_slice(&body));
     buf_fini(&body);
 }
@@ -233,23 +225,48 @@ static bool read_query(const struct http_head *head, struct buf *channels, bool 
     return utf8_is_valid(channels->data, channels->len);
 }
 
-/* Judges the handshake. 0 when it may go on; else it was refused. */
-static int check_upgrade(struct conn *c, const struct http_head *head, struct ws_handshake *hs)
+static void refuse_for_now(struct conn *c, unsigned retry_s, const char *why, enum metric reason)
+{
+    char headers[40];
+    snprintf(headers, sizeof headers, "Retry-After: %u\r\n", retry_s);
+    log_refusal(c, 503, why);
+    metrics_add(&c->worker->metrics, reason, 1);
+    refuse_with(c, 503, "unavailable", why, headers);
+}
+
+/* Is there room, now? False: it was refused. Last of all checks: who is refused for something else
+ * takes nobody's place. */
+static bool admit(struct conn *c)
+{
+    const struct worker *w = c->worker;
+    unsigned retry_s = 0;
+    if (is_full(c)) {
+        refuse_for_now(c, RETRY_FULL_S, "the node has all clients it may have",
+                       METRIC_REFUSED_FULL);
+        return false;
+    }
+    switch (admission_ask(w->admission, (uint64_t)w->config->limits.accepts_per_s, clock_mono_ns(),
+                          &retry_s)) {
+    case ADMITTED: return true;
+    case REFUSED_DRAINING:
+        refuse_for_now(c, RETRY_DRAINING_S, "the node is draining", METRIC_REFUSED_DRAINING);
+        return false;
+    case REFUSED_RATE:
+        refuse_for_now(c, retry_s, "too many clients come at once", METRIC_REFUSED_RATE);
+        return false;
+    }
+    return false;
+}
+
+/* Judges the handshake. False: it was refused. */
+static bool check_upgrade(struct conn *c, const struct http_head *head, struct ws_handshake *hs)
 {
     const char *why = NULL;
-    int status = 101;
-    if (client_http_is_draining())
-        status = 503;
-    else if (!is_origin_allowed(c, head))
-        status = 403;
-    else
-        status = ws_handshake_check(head, hs, &why);
-    if (status == 101 && is_full(c))
-        status = 503;
+    int status = is_origin_allowed(c, head) ? ws_handshake_check(head, hs, &why) : 403;
     if (status == 101)
-        return 0;
+        return true;
     refuse(c, status, why);
-    return status;
+    return false;
 }
 
 static void get_ws(struct conn *c, const struct http_head *head)
@@ -257,10 +274,12 @@ static void get_ws(struct conn *c, const struct http_head *head)
     struct ws_handshake hs;
     struct buf channels = {0};
     bool raw = false, json = false;
-    if (check_upgrade(c, head, &hs) != 0)
+    if (!check_upgrade(c, head, &hs))
         return;
-    if (!read_query(head, &channels, &raw, &json)) {
+    bool is_good = read_query(head, &channels, &raw, &json);
+    if (!is_good)
         refuse(c, 400, "the query is malformed");
+    if (!is_good || !admit(c)) {
         buf_fini(&channels);
         return;
     }
@@ -288,7 +307,7 @@ static void get_echo(struct conn *c, const struct http_head *head)
         refuse(c, 404, NULL);
         return;
     }
-    if (check_upgrade(c, head, &hs) != 0)
+    if (!check_upgrade(c, head, &hs) || !admit(c))
         return;
     struct buf out = {0};
     ws_handshake_respond(&out, &hs, NULL);

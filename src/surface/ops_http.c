@@ -64,7 +64,7 @@ static void get_healthz(struct ops_http *o, struct evhttp_request *request)
 static void get_readyz(struct ops_http *o, struct evhttp_request *request)
 {
     struct buf body = {0};
-    int status = client_http_readiness(bus_readiness(o->setup.bus), &body);
+    int status = client_http_readiness(o->setup.admission, bus_readiness(o->setup.bus), &body);
     ops_http_reply(request, status, "application/json", &body);
     buf_fini(&body);
 }

@@ -123,6 +123,7 @@ def node(redis, **settings):
     # The canary is slow, so that a machine busy with other things does not look like a lost Redis.
     options = {"listen.address": "127.0.0.1:0", "ops.address": "127.0.0.1:0", "redis.url": redis,
                "node.workers": 1, "node.log_level": "warn", "node.ping_ms": 0,
+               "listen.drain_grace_s": 0, "listen.drain_s": 0,
                "redis.canary_ms": 5000, "redis.prefix": "tc:",
                **{name.replace("__", "."): value for name, value in settings.items()}}
     sets = [word for name, value in options.items() for word in ("--set", f"{name}={value}")]

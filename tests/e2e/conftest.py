@@ -10,6 +10,7 @@ import pytest
 
 import world as world_module
 from client import Client
+from operator_tool import Operator
 from wire import Wire
 from world import SLOWER, World, eventually
 
@@ -131,6 +132,11 @@ def node(world, redis):
 def node_of(world, redis):
     """node_of(settings) -> a node with these, ready."""
     return lambda settings: world.node(redis, settings=settings)
+
+
+@pytest.fixture
+def operator(redis):
+    return Operator(redis)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Admin commands through Redis (docs/protocol.md, 4)."""
 
-import itertools
 import json
 
 import pytest
@@ -9,37 +8,9 @@ from client import Closed
 from world import eventually
 
 
-class Operator:
-    def __init__(self, redis):
-        self.redis = redis
-        self.ids = itertools.count(1)
-
-    def send(self, heard_by=1, **command):
-        self.redis.publish("admin", json.dumps(command), heard_by)
-
-    def replies(self, name, count=1):
-        key = f"tc:admin:reply:{name}"
-        eventually(lambda: self.redis("LLEN", key) >= count, what=f"{count} replies to {name}")
-        return sorted((json.loads(r) for r in self.redis("LRANGE", key, 0, -1)),
-                      key=lambda r: r["node"])
-
-    def ask(self, count=1, **command):
-        """Sends a command; returns all replies, of which there must be count."""
-        name = f"op{next(self.ids)}"
-        self.send(count, id=name, **command)
-        replies = self.replies(name, count)
-        assert len(replies) == count
-        return replies
-
-
 @pytest.fixture
 def nodes(world, redis):
     return world.cluster(2, settings={"node.workers": 2})
-
-
-@pytest.fixture
-def operator(redis):
-    return Operator(redis)
 
 
 def test_every_node_answers_ping(operator, nodes, redis):

@@ -283,6 +283,8 @@ class Node:
             "ops.address": "127.0.0.1:0",
             "redis.url": redis_url,
             "redis.canary_ms": 300 if not SANITIZER else 1000,
+            "listen.drain_grace_s": 0,
+            "listen.drain_s": 0,
         }
         self.settings.update(settings or {})
         self.sets = list(sets)

@@ -20,6 +20,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+static struct admission admission; /* open */
+
 enum { TOKENS_MAX = 64, SMALL_BUFFER = 4096 };
 
 struct node {
@@ -81,7 +83,7 @@ static struct node *node_new(const char *set)
     CU_ASSERT_PTR_NOT_NULL_FATAL(n->config);
     buf_fini(&warnings);
     n->loop = loop_new();
-    n->worker = worker_new(0, n->loop, n->config, &client_ops);
+    n->worker = worker_new(0, n->loop, n->config, &client_ops, &admission);
     const struct hub_upstream upstream = {.interest = on_interest, .recover = on_recover, .arg = n};
     n->hub = hub_new(n->worker, &upstream);
     worker_start(n->worker);

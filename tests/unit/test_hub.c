@@ -27,6 +27,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+static struct admission admission; /* open */
+
 enum {
     CHANNELS = 12,
     CLIENTS = 14,
@@ -677,7 +679,7 @@ static void world_init(struct world *w, uint64_t seed)
     CU_ASSERT_PTR_NOT_NULL_FATAL(w->config);
     buf_fini(&warnings);
     w->loop = loop_new();
-    w->worker = worker_new(0, w->loop, w->config, &client_ops);
+    w->worker = worker_new(0, w->loop, w->config, &client_ops, &admission);
     const struct hub_upstream upstream = {
         .interest = on_interest, .recover = on_recover, .readiness = on_readiness, .arg = w};
     w->hub = hub_new(w->worker, &upstream);

@@ -14,6 +14,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+static struct admission admission; /* open */
+
 enum { WORKERS = 3, SOCKETS = 31, MOST = 20 };
 
 struct stop {
@@ -57,7 +59,7 @@ static void accept_some(unsigned connects, uint64_t max_sockets, unsigned loads[
     struct loop *loop = loop_new();
     struct worker *workers[WORKERS];
     for (unsigned i = 0; i < WORKERS; i++)
-        workers[i] = worker_new(i, NULL, config, &client_ops);
+        workers[i] = worker_new(i, NULL, config, &client_ops, &admission);
     struct listener *l =
         listener_new(loop, "127.0.0.1:0", workers, WORKERS, max_sockets, metrics, &error);
     CU_ASSERT_PTR_NOT_NULL_FATAL(l);
