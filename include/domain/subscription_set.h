@@ -23,6 +23,10 @@ uint32_t subs_sort(struct hub *h, struct cohort_sub *list, uint32_t count);
  * channel, added's options count. */
 struct subs subs_union(const struct cohort *c, const struct cohort_sub *added, uint32_t count);
 
+/* The subscription to a channel in an ordered list, or NULL. */
+struct cohort_sub *subs_find(struct cohort_sub *list, uint32_t count,
+                             const struct hub_channel *channel);
+
 /* Takes a channel out; false when it was not in. */
 bool subs_remove(struct subs *set, const struct hub_channel *channel);
 

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "domain/hub.h"
 #include "domain/session.h"
+#include "domain/subscription_set.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -138,15 +139,7 @@ void cohort_set_subs(struct cohort *c, const struct cohort_sub *subs, uint32_t c
 
 struct cohort_sub *cohort_find(const struct cohort *c, const struct hub_channel *channel)
 {
-    uint32_t low = 0, high = c->sub_count;
-    while (low < high) {
-        uint32_t mid = low + (high - low) / 2;
-        if (c->subs[mid].channel->id < channel->id)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low < c->sub_count && c->subs[low].channel == channel ? &c->subs[low] : NULL;
+    return subs_find(c->subs, c->sub_count, channel);
 }
 
 /* --- members ------------------------------------------------------------------------------- */

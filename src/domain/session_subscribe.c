@@ -113,10 +113,7 @@ static void stand_as_wished(struct session *s, struct standing *at, const struct
                             bool is_new, const struct sub_request *r)
 {
     const struct hub_channel *c = sub->channel;
-    bool is_named = false;
-    for (uint32_t i = 0; i < r->count && !is_named; i++)
-        is_named = r->subs[i].channel == c;
-    if (!is_named)
+    if (subs_find(r->subs, r->count, c) == NULL)
         return;
     const struct recovery *v = is_new ? find_recovery(r, c) : NULL;
     if (s->format.raw) {
@@ -221,29 +218,61 @@ static uint32_t grant_rate(const struct config_namespace *ns, const struct cohor
     return limit != 0 && (rate == 0 || rate > limit) ? limit : rate;
 }
 
+static struct cohort_sub *find_in_request(const struct list *at, const struct hub_channel *c)
+{
+    const struct sub_request *r = list_entry(at, struct sub_request, in_session);
+    return subs_find(r->subs, r->count, c);
+}
+
+/* What was last asked for of this channel, by a subscribe that still waits; else NULL. */
+static const struct cohort_sub *find_pending_sub(const struct session *s, struct slice name)
+{
+    const struct hub_channel *c = list_is_empty(&s->requests) ? NULL : hub_find(hub_for(s), name);
+    for (struct list *at = s->requests.prev; c != NULL && at != &s->requests; at = at->prev) {
+        struct cohort_sub *sub = find_in_request(at, c);
+        if (sub != NULL)
+            return sub;
+    }
+    return NULL;
+}
+
+/* Requests may be done in another order than they came in: the last word counts for all. */
+static void update_pending_subs(const struct session *s, const struct cohort_sub *wanted)
+{
+    for (struct list *at = s->requests.next; at != &s->requests; at = at->next) {
+        struct cohort_sub *sub = find_in_request(at, wanted->channel);
+        if (sub != NULL)
+            *sub = *wanted;
+    }
+}
+
 static void request_channel(struct sub_request *r, struct slice name, const struct command *command)
 {
     struct session *s = r->session;
     const struct config_namespace *ns = NULL;
     enum error_code error = check_channel(s, name, &ns);
-    struct cohort_sub *present = error == ERR_NONE ? session_find_sub(s, name) : NULL;
-    if (error == ERR_NONE && present == NULL && !has_room(s, r->added))
+    const struct cohort_sub *present = error == ERR_NONE ? session_find_sub(s, name) : NULL;
+    bool is_new = present == NULL;
+    if (error == ERR_NONE && is_new && !has_room(s, r->added))
         error = ERR_TOO_MANY_CHANNELS;
     if (error != ERR_NONE) {
         metrics_add(metrics_for(s), METRIC_ERR_CHANNEL, 1);
         message_append_rejected(&r->rejected, name, error);
         return;
     }
+    const struct cohort_sub *pending = find_pending_sub(s, name);
+    present = pending != NULL ? pending : present;
     enum delivery_mode mode = grant_mode(ns, present, command->mode);
     bool delta = present != NULL ? present->delta : false;
-    r->added += present == NULL;
-    r->subs[r->count++] = (struct cohort_sub){
+    r->added += is_new;
+    r->subs[r->count] = (struct cohort_sub){
         .channel = hub_pin(hub_for(s), name, ns),
         .mode = (uint8_t)mode,
         .max_rate = grant_rate(ns, present, mode, command->max_rate),
         .delta =
             !s->format.raw && (command->delta == TRI_UNSET ? delta : command->delta == TRI_YES),
     };
+    update_pending_subs(s, &r->subs[r->count++]);
 }
 
 /* Counts the channels that Redis has yet to confirm, and puts the request on their lists. */

@@ -46,13 +46,27 @@ struct subs subs_union(const struct cohort *c, const struct cohort_sub *added, u
     return all;
 }
 
+struct cohort_sub *subs_find(struct cohort_sub *list, uint32_t count,
+                             const struct hub_channel *channel)
+{
+    uint32_t low = 0, high = count;
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+        if (list[mid].channel->id < channel->id)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low < count && list[low].channel == channel ? &list[low] : NULL;
+}
+
 bool subs_remove(struct subs *set, const struct hub_channel *channel)
 {
-    for (uint32_t i = 0; i < set->count; i++) {
-        if (set->list[i].channel != channel)
-            continue;
-        memmove(&set->list[i], &set->list[i + 1], (--set->count - i) * sizeof *set->list);
-        return true;
-    }
-    return false;
+    struct cohort_sub *found = subs_find(set->list, set->count, channel);
+    if (found == NULL)
+        return false;
+    size_t behind = (size_t)(set->list + set->count - found) - 1;
+    memmove(found, found + 1, behind * sizeof *found);
+    set->count--;
+    return true;
 }

@@ -205,3 +205,18 @@ def test_a_client_that_is_ahead_and_comes_while_the_log_is_read(world, store, co
     assert ahead.expect("ack")["recovered"] == ["trade:A"]
     store.stamp(b"trade:A", b"e", 13)
     assert ahead.item()["seq"] == 13
+
+
+def test_the_last_word_counts_for_subscribes_that_wait(world, store, connect):
+    """Options that were not given again stay, and no older ones come back with an older subscribe."""
+    node = world.node(store.url, settings=SETTINGS)
+    client = connect(node)
+    store.lets_through.clear()
+    asked = len(store.scripts)
+    client.send(action="subscribe", id=1, channels=["quote:A", "quote:B"], max_rate=5, delta=True)
+    client.send(action="subscribe", id=2, channels=["quote:A"], max_rate=3)
+    eventually(store.waiting(asked + 1))
+    store.lets_through.set()
+    assert {client.wait_for("ack")["id"] for _ in range(2)} == {1, 2}
+    listed = {c["channel"]: (c["max_rate"], c["delta"]) for c in client.ask("list")["channels"]}
+    assert listed == {"quote:A": (3, True), "quote:B": (5, True)}
