@@ -43,6 +43,9 @@ struct bus_setup {
     /* A message on the admin channel; payload borrows. */
     void (*on_admin)(void *arg, struct slice payload);
     void *on_admin_arg;
+    /* The feed became ok or suspect. May be NULL. */
+    void (*on_feed)(void *arg);
+    void *on_feed_arg;
 };
 
 struct bus *bus_new(const struct bus_setup *setup); /* node_id and config outlive it */
@@ -59,6 +62,9 @@ void bus_start(struct bus *b);       /* dials */
 
 /* NULL while the feed is ok, else static text why it is suspect. Any thread. */
 const char *bus_readiness(const struct bus *b);
+
+/* Channels with a subscriber on this node. Main thread. */
+uint64_t bus_followed(const struct bus *b);
 
 /* The link for commands other than subscribing. Main thread. */
 struct redis_link *bus_command_link(struct bus *b);

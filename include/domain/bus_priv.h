@@ -37,6 +37,7 @@ struct bus {
     unsigned hub_count;
     struct bus_batch batches[BUS_WORKERS_MAX]; /* publications of the read under way, by worker */
     struct map channels;                       /* name -> bus_channel */
+    uint64_t followed;                         /* channels that a worker follows */
     uint64_t unconfirmed;                      /* channels that are not live */
     struct wheel lingering;
     struct loop_timer *linger_timer;

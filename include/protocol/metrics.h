@@ -82,6 +82,8 @@
     X(RENEWALS, COUNTER, "tickcast_epochs_renewed_total", "", "Channels whose numbers went back and that got a new epoch") \
     X(MIRRORED, GAUGE, "tickcast_mirrored_channels", "", "Channels of mirrored namespaces that the node keeps") \
     X(REDIS_CHANNELS, GAUGE, "tickcast_redis_channels", "", "Channels subscribed in Redis, lingering ones included") \
+    X(REGISTRY_ERRORS, COUNTER, "tickcast_registry_errors_total", "", "Writes of this node's registry entry that Redis refused") \
+    X(REGISTRY_CONFLICTS, COUNTER, "tickcast_registry_conflicts_total", "", "Times that another node was found running with this node's id") \
     X(CANARY_SENT, COUNTER, "tickcast_canary_sent_total", "", "Canaries published") \
     X(CANARY_SEEN, COUNTER, "tickcast_canary_seen_total", "", "Canaries that came back") \
     X(CANARY_RTT_US, GAUGE, "tickcast_canary_round_trip_microseconds", "", "Round trip of the last canary that came back")

@@ -86,6 +86,10 @@ void redis_link_subscribe(struct redis_link *l, struct slice channel);
 void redis_link_unsubscribe(struct redis_link *l, struct slice channel);
 void redis_link_psubscribe(struct redis_link *l, struct slice pattern);
 
+/* Writes what was asked for in this turn now, as far as the socket takes it: for last words, when
+ * there is no next turn. */
+void redis_link_flush(struct redis_link *l);
+
 /* Command links. 1 to 1,024 arguments, copied; more than 64 MiB that Redis has not taken reset the
  * link. on_reply is called exactly once, with LOST when the link goes down first, and at once with
  * LOST when it is not up; it may be NULL. */

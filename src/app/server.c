@@ -12,6 +12,7 @@
 #include "domain/bus.h"
 #include "domain/drain.h"
 #include "domain/hub.h"
+#include "domain/registry.h"
 #include "domain/store.h"
 #include "runtime/conn.h"
 #include "runtime/listener.h"
@@ -51,6 +52,8 @@ struct server {
     struct store *store;
     struct drain *drain;
     struct admin *admin;
+    struct registry *registry;
+    bool was_ready; /* the feed was ok once */
     struct event *signals[3];
     struct loop_timer *stop_poll;
     bool is_stopping;
@@ -128,7 +131,9 @@ static void stop_when_drained(struct server *s)
 
 static void on_drain_change(void *arg)
 {
-    stop_when_drained(arg);
+    struct server *s = arg;
+    registry_touch(s->registry);
+    stop_when_drained(s);
 }
 
 static void on_stop_signal(evutil_socket_t number, short what, void *arg)
@@ -173,6 +178,35 @@ static void on_admin(void *arg, struct slice payload)
 {
     struct server *s = arg;
     admin_on_message(s->admin, payload);
+}
+
+static enum node_state node_state(void *arg)
+{
+    struct server *s = arg;
+    s->was_ready = s->was_ready || bus_readiness(s->bus) == NULL;
+    if (drain_get(s->drain) != DRAIN_SERVING)
+        return NODE_DRAINING;
+    return s->was_ready ? NODE_READY : NODE_STARTING;
+}
+
+static void on_feed(void *arg)
+{
+    struct server *s = arg;
+    registry_touch(s->registry);
+}
+
+static void make_registry(struct server *s)
+{
+    const struct registry_setup setup = {.loop = s->loop,
+                                         .config = s->config,
+                                         .metrics = s->all_metrics,
+                                         .metrics_count = s->worker_count + 1,
+                                         .bus = s->bus,
+                                         .listen_address = listener_address(s->listener),
+                                         .ops_address = ops_http_address(s->ops),
+                                         .state = node_state,
+                                         .arg = s};
+    s->registry = registry_new(&setup);
 }
 
 static void make_workers(struct server *s)
@@ -234,7 +268,9 @@ static void make_domain(struct server *s)
                                   .node_id = s->config->node.id,
                                   .store = s->store,
                                   .on_admin = on_admin,
-                                  .on_admin_arg = s};
+                                  .on_admin_arg = s,
+                                  .on_feed = on_feed,
+                                  .on_feed_arg = s};
     s->bus = bus_new(&bus);
     ops_http_set_bus(s->ops, s->bus, s->store);
     s->hubs = mem_zalloc(s->worker_count * sizeof *s->hubs);
@@ -259,6 +295,7 @@ static void make_domain(struct server *s)
                                       .workers = s->workers,
                                       .worker_count = s->worker_count};
     s->admin = admin_new(&admin);
+    make_registry(s);
 }
 
 struct server *server_new(struct config *config, struct buf *error)
@@ -289,8 +326,10 @@ void server_run(struct server *s)
         worker_start(s->workers[i]);
     bus_start(s->bus);
     store_set_link(s->store, bus_command_link(s->bus));
+    registry_start(s->registry);
     listener_start(s->listener);
     loop_run(s->loop);
+    registry_leave(s->registry);
     for (unsigned i = 0; i < s->worker_count; i++)
         worker_stop(s->workers[i]);
 }
@@ -316,6 +355,8 @@ void server_free(struct server *s)
         ops_http_free(s->ops);
     if (s->bus != NULL)
         bus_hang_up(s->bus);
+    if (s->registry != NULL)
+        registry_free(s->registry);
     if (s->store != NULL)
         store_free(s->store); /* answers who still waits, over the bus */
     if (s->bus != NULL)

@@ -157,12 +157,14 @@ static void run_interest(struct message *m)
         if (is_new && c->ns->mirror)
             bus_mirror_begin(b, c);
         wheel_cancel(&b->lingering, &c->linger);
+        b->followed += c->workers == 0;
         c->workers |= bit;
         if (c->live) {
             bus_post_batch(b, im->worker);
             tell_live(b, c, bit);
         }
     } else if (c != NULL) {
+        b->followed -= c->workers == bit;
         c->workers &= ~bit;
         bus_let_go(b, c);
     }
@@ -405,6 +407,8 @@ static void on_feed(void *arg, const char *reason)
     }
     for (unsigned i = 0; i < b->hub_count; i++)
         hub_post_feed(b->hubs[i], reason == NULL, reason);
+    if (b->setup.on_feed != NULL)
+        b->setup.on_feed(b->setup.on_feed_arg);
 }
 
 static bool has_unconfirmed(void *arg)
@@ -430,6 +434,11 @@ struct hub_upstream bus_upstream(struct bus *b)
                                  .publish = bus_post_publish,
                                  .readiness = readiness,
                                  .arg = b};
+}
+
+uint64_t bus_followed(const struct bus *b)
+{
+    return b->followed;
 }
 
 struct redis_link *bus_command_link(struct bus *b)

@@ -535,6 +535,12 @@ void redis_link_psubscribe(struct redis_link *l, struct slice pattern)
     gather(l, verb_psubscribe, pattern);
 }
 
+void redis_link_flush(struct redis_link *l)
+{
+    if (l->state == LINK_UP)
+        on_flush(-1, 0, l);
+}
+
 void redis_link_command(struct redis_link *l, const struct slice *args, size_t count,
                         void (*reply_to)(void *arg, const struct redis_reply_view *reply),
                         void *arg)
