@@ -34,6 +34,7 @@ struct session {
     uint64_t id;               /* unique on this node since its start */
     struct catchup *catchup;   /* while it lags, else NULL */
     struct list requests;      /* subscribes that wait for Redis */
+    uint32_t opened_s;         /* monotonic, for people: since when it is connected */
 };
 
 enum recovery_state { RECOVERY_ASKED, RECOVERY_DONE, RECOVERY_FAILED };

@@ -10,10 +10,12 @@
 
 #include "base/buf.h"
 #include "domain/bus.h"
+#include "domain/registry.h"
 #include "domain/store.h"
 #include "protocol/admission.h"
 #include "protocol/metrics.h"
 #include "runtime/loop.h"
+#include "runtime/worker.h"
 
 struct ops_http;
 
@@ -32,6 +34,10 @@ struct ops_http *ops_http_new(const struct ops_http_setup *setup, const char *ad
 
 /* Tells it what it serves from, once, before the loop runs. Both are borrowed. */
 void ops_http_set_bus(struct ops_http *o, struct bus *bus, struct store *store);
+
+/* The same for what the API shows of the fleet, of channels and of clients. */
+void ops_http_set_fleet(struct ops_http *o, struct registry *registry, struct worker **workers,
+                        unsigned worker_count);
 
 /* While the store still answers: it may be owed answers. */
 void ops_http_free(struct ops_http *o);

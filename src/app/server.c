@@ -207,6 +207,7 @@ static void make_registry(struct server *s)
                                          .state = node_state,
                                          .arg = s};
     s->registry = registry_new(&setup);
+    ops_http_set_fleet(s->ops, s->registry, s->workers, s->worker_count);
 }
 
 static void make_workers(struct server *s)

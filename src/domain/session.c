@@ -168,6 +168,7 @@ struct session *session_new(struct conn *c, struct cohort_format format)
     s->id = hub->next_session_id++ << 8 | c->worker->index;
     rate_limit_init(&s->commands, (uint32_t)c->worker->config->limits.commands_per_s,
                     loop_now_ms(c->worker->loop));
+    s->opened_s = (uint32_t)(loop_now_ms(c->worker->loop) / 1000);
     list_init(&s->requests);
     return s;
 }

@@ -8,6 +8,8 @@
 #include "protocol/json_text.h"
 #include "runtime/listener.h"
 #include "surface/client_http.h"
+#include "surface/ops_http_fleet.h"
+#include "surface/ops_http_inspect.h"
 #include "surface/ops_http_publish.h"
 #include "surface/ops_http_reply.h"
 
@@ -27,6 +29,8 @@ struct ops_http {
     struct ops_http_setup setup;
     struct evhttp *http;
     struct ops_publisher *publisher;
+    struct ops_fleet *fleet;
+    struct ops_inspector *inspector;
     char address[64];
 };
 
@@ -83,6 +87,26 @@ static void post_publish(struct ops_http *o, struct evhttp_request *request)
     ops_publisher_post(o->publisher, request);
 }
 
+static void post_admin(struct ops_http *o, struct evhttp_request *request)
+{
+    ops_fleet_admin(o->fleet, request);
+}
+
+static void get_nodes(struct ops_http *o, struct evhttp_request *request)
+{
+    ops_fleet_nodes(o->fleet, request);
+}
+
+static void get_channels(struct ops_http *o, struct evhttp_request *request)
+{
+    ops_inspector_channels(o->inspector, request);
+}
+
+static void get_clients(struct ops_http *o, struct evhttp_request *request)
+{
+    ops_inspector_clients(o->inspector, request);
+}
+
 static const struct {
     const char *path;
     int methods;       /* EVHTTP_REQ_…, or'ed */
@@ -93,6 +117,10 @@ static const struct {
     {"/readyz", EVHTTP_REQ_GET | EVHTTP_REQ_HEAD, "GET, HEAD", get_readyz},
     {"/metrics", EVHTTP_REQ_GET | EVHTTP_REQ_HEAD, "GET, HEAD", get_metrics},
     {"/api/v1/publish", EVHTTP_REQ_POST, "POST", post_publish},
+    {"/api/v1/admin", EVHTTP_REQ_POST, "POST", post_admin},
+    {"/api/v1/nodes", EVHTTP_REQ_GET | EVHTTP_REQ_HEAD, "GET, HEAD", get_nodes},
+    {"/api/v1/channels", EVHTTP_REQ_GET | EVHTTP_REQ_HEAD, "GET, HEAD", get_channels},
+    {"/api/v1/clients", EVHTTP_REQ_GET | EVHTTP_REQ_HEAD, "GET, HEAD", get_clients},
 };
 
 static void refuse(struct evhttp_request *request, int status, const char *name)
@@ -157,8 +185,27 @@ void ops_http_set_bus(struct ops_http *o, struct bus *bus, struct store *store)
     o->publisher = ops_publisher_new(o->setup.config, store);
 }
 
+void ops_http_set_fleet(struct ops_http *o, struct registry *registry, struct worker **workers,
+                        unsigned worker_count)
+{
+    const struct ops_fleet_setup fleet = {.loop = o->setup.loop,
+                                          .config = o->setup.config,
+                                          .bus = o->setup.bus,
+                                          .registry = registry};
+    const struct ops_inspector_setup inspector = {.loop = o->setup.loop,
+                                                  .bus = o->setup.bus,
+                                                  .workers = workers,
+                                                  .worker_count = worker_count};
+    o->fleet = ops_fleet_new(&fleet);
+    o->inspector = ops_inspector_new(&inspector);
+}
+
 void ops_http_free(struct ops_http *o)
 {
+    if (o->fleet != NULL)
+        ops_fleet_free(o->fleet);
+    if (o->inspector != NULL)
+        ops_inspector_free(o->inspector);
     if (o->publisher != NULL)
         ops_publisher_free(o->publisher);
     evhttp_free(o->http);
