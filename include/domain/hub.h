@@ -23,6 +23,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct quality_monitor;
 struct sub_request;
 
 /* What a hub needs of the bus. Called in the worker's thread. */
@@ -105,9 +106,10 @@ struct hub_clock {
 struct hub {
     struct worker *worker;
     struct hub_upstream upstream;
-    struct map channels;   /* name -> hub_channel */
-    struct map cohorts;    /* set_hash -> cohort */
-    struct map recovering; /* number -> sub_request that waits for recoveries */
+    struct quality_monitor *monitor; /* hears of arrivals; NULL: nobody does */
+    struct map channels;             /* name -> hub_channel */
+    struct map cohorts;              /* set_hash -> cohort */
+    struct map recovering;           /* number -> sub_request that waits for recoveries */
     struct hub_clock pacing;
     struct hub_clock gates;
     struct list due;        /* cohorts to flush at the end of this turn */

@@ -48,7 +48,7 @@ struct client_view {
     uint64_t id; /* of the session: rises with the time of the connection, per worker */
     char conn[SESSION_CONN_TEXT];
     char address[64];       /* of the peer */
-    uint64_t age_ms;        /* since the upgrade, in steps of a second */
+    uint64_t age_ms;        /* since the upgrade */
     uint64_t pending_bytes; /* on their way to it that it has not taken */
     uint64_t blocked_ms;    /* since its socket refused bytes; 0: it takes them */
     uint32_t channels;

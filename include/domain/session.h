@@ -34,7 +34,7 @@ struct session {
     uint64_t id;               /* unique on this node since its start */
     struct catchup *catchup;   /* while it lags, else NULL */
     struct list requests;      /* subscribes that wait for Redis */
-    uint32_t opened_s;         /* monotonic, for people: since when it is connected */
+    uint32_t opened_ticks;     /* when it was let in, see session_age_ms */
 };
 
 enum recovery_state { RECOVERY_ASKED, RECOVERY_DONE, RECOVERY_FAILED };
@@ -78,6 +78,7 @@ void session_free(struct session *s); /* its connection left OPEN */
 
 /* What conn.h's callbacks mean for a session. */
 void session_on_message(struct session *s, enum ws_opcode opcode, struct slice payload);
+void session_on_pong(struct session *s, struct slice payload);
 void session_on_timer(struct session *s);
 void session_on_blocked(struct session *s);
 void session_on_drained(struct session *s);
@@ -107,6 +108,9 @@ void session_end_slow(struct session *s, uint64_t waiting_bytes);
 
 /* Queues an operator's text: shares f. Raw clients are left out; says whether it was taken. */
 bool session_notify(struct session *s, struct frame *f);
+
+/* For how long it has been connected. */
+uint64_t session_age_ms(const struct session *s);
 
 /* Takes a channel from a client, which is told; says whether it had it, or waited for it. */
 bool session_end_subscription(struct session *s, struct slice channel);

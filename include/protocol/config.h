@@ -106,6 +106,15 @@ struct config {
     struct {
         char *secret;
     } admin;
+    struct {
+        int64_t lost_percent;
+        int64_t rtt_deviation_ms;
+        int64_t short_lived_per_hour;
+        int64_t short_lived_ms; /* a connection that ends sooner is short-lived */
+        int64_t min_pings;
+        int64_t window_ms;
+        int64_t short_lived_window_ms;
+    } quality;
     struct config_namespace *namespaces;
     size_t namespace_count;
 };

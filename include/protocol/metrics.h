@@ -29,6 +29,9 @@
     X(ENDED_PING, COUNTER, "tickcast_connections_ended_total", "cause=\"ping_timeout\"", "Client connections ended, by cause") \
     X(ENDED_KICKED, COUNTER, "tickcast_connections_ended_total", "cause=\"kicked\"", "Client connections ended, by cause") \
     X(ENDED_DRAIN, COUNTER, "tickcast_connections_ended_total", "cause=\"drain\"", "Client connections ended, by cause") \
+    X(SHORT_LIVED, COUNTER, "tickcast_connections_short_lived_total", "", "Client connections that ended within quality.short_lived_ms, other than by a kick or a drain") \
+    X(PINGS_SENT, COUNTER, "tickcast_pings_sent_total", "", "WebSocket pings sent to clients") \
+    X(PINGS_LOST, COUNTER, "tickcast_pings_unanswered_total", "", "WebSocket pings that were not answered when the next one was due") \
     X(HTTP_2XX, COUNTER, "tickcast_http_responses_total", "code=\"2xx\"", "HTTP responses of the client listener other than upgrades, by class") \
     X(HTTP_4XX, COUNTER, "tickcast_http_responses_total", "code=\"4xx\"", "HTTP responses of the client listener other than upgrades, by class") \
     X(HTTP_5XX, COUNTER, "tickcast_http_responses_total", "code=\"5xx\"", "HTTP responses of the client listener other than upgrades, by class") \
@@ -86,10 +89,21 @@
     X(REGISTRY_CONFLICTS, COUNTER, "tickcast_registry_conflicts_total", "", "Times that another node was found running with this node's id") \
     X(CANARY_SENT, COUNTER, "tickcast_canary_sent_total", "", "Canaries published") \
     X(CANARY_SEEN, COUNTER, "tickcast_canary_seen_total", "", "Canaries that came back") \
-    X(CANARY_RTT_US, GAUGE, "tickcast_canary_round_trip_microseconds", "", "Round trip of the last canary that came back")
+    X(CANARY_RTT_US, GAUGE, "tickcast_canary_round_trip_microseconds", "", "Round trip of the last canary that came back") \
+    X(LOST_PERCENT, GAUGE, "tickcast_lost_heartbeats_percent", "", "Share of pings not answered in time, within quality.window_ms") \
+    X(RTT_DEVIATION_US, GAUGE, "tickcast_ping_deviation_microseconds", "", "Mean deviation of the ping round trips of a connection, within quality.window_ms") \
+    X(SHORT_LIVED_NOW, GAUGE, "tickcast_short_lived_in_window", "", "Short-lived connections within quality.short_lived_window_ms") \
+    X(ALERT_LOST, GAUGE, "tickcast_alert_active", "alert=\"lost_heartbeats\"", "1 while the alert about connection quality is raised") \
+    X(ALERT_DEVIATION, GAUGE, "tickcast_alert_active", "alert=\"rtt_deviation\"", "1 while the alert about connection quality is raised") \
+    X(ALERT_SHORT, GAUGE, "tickcast_alert_active", "alert=\"short_lived\"", "1 while the alert about connection quality is raised") \
+    X(RAISED_LOST, COUNTER, "tickcast_alerts_raised_total", "alert=\"lost_heartbeats\"", "Times that the alert was raised") \
+    X(RAISED_DEVIATION, COUNTER, "tickcast_alerts_raised_total", "alert=\"rtt_deviation\"", "Times that the alert was raised") \
+    X(RAISED_SHORT, COUNTER, "tickcast_alerts_raised_total", "alert=\"short_lived\"", "Times that the alert was raised")
 
 #define METRIC_HISTOGRAM_TABLE(X)                                                                  \
-    X(DELIVERY, "tickcast_delivery_seconds", "Time from the read from Redis to the write to the client's socket; every publication of a write is counted at the age of its oldest")
+    X(DELIVERY, "tickcast_delivery_seconds", "Time from the read from Redis to the write to the client's socket; every publication of a write is counted at the age of its oldest") \
+    X(PING, "tickcast_ping_seconds", "Time from a WebSocket ping to its pong") \
+    X(PING_DEVIATION, "tickcast_ping_deviation_seconds", "Deviation of a connection's ping round trips, at each pong")
 /* clang-format on */
 
 enum metric {
@@ -146,6 +160,10 @@ const char *metrics_labels(enum metric id);
 
 /* Records `count` observations of the same duration. */
 void metrics_observe_ns(struct metrics *m, enum metric_histogram id, uint64_t ns, uint64_t count);
+
+/* How many observations there were, and the sum of their durations in ns, over several owners. */
+uint64_t metrics_histogram_sum(struct metrics *const *all, size_t count, enum metric_histogram id,
+                               uint64_t *sum_ns);
 
 /* Sum over several owners. */
 uint64_t metrics_sum(struct metrics *const *all, size_t count, enum metric id);

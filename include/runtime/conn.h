@@ -20,6 +20,7 @@
 #include "protocol/http_head.h"
 #include "protocol/metrics.h"
 #include "protocol/outq.h"
+#include "protocol/rtt.h"
 #include "protocol/ws_codec.h"
 #include "runtime/worker.h"
 
@@ -55,8 +56,10 @@ struct conn {
     bool wants_drained : 1;  /* on_drained even without on_blocked */
     bool has_last_words : 1; /* what is queued is short and goes out before the close frame */
     uint8_t address_family;
-    uint16_t port;       /* of the peer */
-    uint8_t address[16]; /* of the peer: IPv4 in the first four bytes */
+    uint16_t port;         /* of the peer */
+    uint8_t address[16];   /* of the peer: IPv4 in the first four bytes */
+    struct rtt rtt;        /* upper layers': how long its pongs took */
+    uint32_t ping_sent_us; /* upper layers': stamp of the ping that waits for its pong; 0: none */
 };
 
 struct conn_ops {
@@ -66,6 +69,8 @@ struct conn_ops {
     void (*on_bad_request)(struct conn *c, int status);
     /* A text or binary message. payload borrows. */
     void (*on_message)(struct conn *c, enum ws_opcode opcode, struct slice payload);
+    /* A pong, while OPEN, whatever is in it: the peer lives. payload borrows. */
+    void (*on_pong)(struct conn *c, struct slice payload);
     /* The timer that conn_set_timer set, while OPEN. */
     void (*on_timer)(struct conn *c);
     /* The kernel refused bytes: nothing may be written past the queue until on_drained. */

@@ -13,6 +13,7 @@
 #include "domain/drain.h"
 #include "domain/hub.h"
 #include "domain/registry.h"
+#include "domain/quality_monitor.h"
 #include "domain/store.h"
 #include "runtime/conn.h"
 #include "runtime/listener.h"
@@ -54,6 +55,7 @@ struct server {
     struct admin *admin;
     struct registry *registry;
     bool was_ready; /* the feed was ok once */
+    struct quality_monitor *monitor;
     struct event *signals[3];
     struct loop_timer *stop_poll;
     bool is_stopping;
@@ -257,6 +259,20 @@ static void name_node(struct server *s)
     buf_fini(&id);
 }
 
+static void make_monitor(struct server *s)
+{
+    const struct quality_monitor_setup setup = {.loop = s->loop,
+                                                .config = s->config,
+                                                .metrics = &s->metrics,
+                                                .all_metrics = s->all_metrics,
+                                                .metrics_count = s->worker_count + 1,
+                                                .bus = s->bus,
+                                                .store = s->store};
+    s->monitor = quality_monitor_new(&setup);
+    for (unsigned i = 0; i < s->worker_count; i++)
+        s->hubs[i]->monitor = s->monitor;
+}
+
 static void make_domain(struct server *s)
 {
     s->dns = evdns_base_new(loop_base(s->loop),
@@ -286,6 +302,7 @@ static void make_domain(struct server *s)
                                       .on_change = on_drain_change,
                                       .arg = s};
     s->drain = drain_new(&drain);
+    make_monitor(s);
     const struct admin_setup admin = {.loop = s->loop,
                                       .config = s->config,
                                       .metrics = &s->metrics,
@@ -360,6 +377,8 @@ void server_free(struct server *s)
         registry_free(s->registry);
     if (s->store != NULL)
         store_free(s->store); /* answers who still waits, over the bus */
+    if (s->monitor != NULL)
+        quality_monitor_free(s->monitor);
     if (s->bus != NULL)
         bus_free(s->bus);
     if (s->dns != NULL)

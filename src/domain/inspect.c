@@ -130,8 +130,7 @@ void inspect_client(const struct session *s, struct client_view *out)
     *out = (struct client_view){.id = s->id, .raw = s->format.raw, .deflate = s->format.deflate};
     session_conn_text(s, out->conn);
     conn_peer_text(c, out->address, sizeof out->address);
-    uint32_t now_s = (uint32_t)(loop_now_ms(c->worker->loop) / 1000);
-    out->age_ms = (uint64_t)(now_s - s->opened_s) * 1000;
+    out->age_ms = session_age_ms(s);
     out->pending_bytes = conn_waiting_bytes(c);
     out->blocked_ms = conn_blocked_ms(c);
     if (s->cohort == NULL)

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "domain/departures.h"
 #include "domain/session_commands.h"
+#include "domain/session_quality.h"
 #include "protocol/json_text.h"
 #include "protocol/messages.h"
 #include "protocol/push.h"
@@ -18,6 +19,7 @@
 #include <stdlib.h>
 
 #define PINGS_UNANSWERED_MAX 2
+#define TICK_MS              16 /* of opened_ticks: wraps after two years */
 
 static struct worker *worker_of(const struct session *s)
 {
@@ -82,12 +84,13 @@ static bool ping_if_due(struct session *s)
     const struct config *config = worker_of(s)->config;
     if (config->node.ping_ms == 0 || ms_until(s->conn->next_ping_ms, low_ms(s)) > 0)
         return true;
+    session_settle_ping(s);
     if (s->conn->pings_unanswered >= PINGS_UNANSWERED_MAX) {
         conn_close(s->conn, WS_CLOSE_IDLE, "pings unanswered", METRIC_ENDED_PING);
         return false;
     }
     s->conn->pings_unanswered++;
-    conn_queue_control(s->conn, WS_OP_PING, (struct slice){0});
+    session_send_ping(s);
     plan_ping(s);
     return true;
 }
@@ -157,6 +160,16 @@ bool session_follows(const struct session *s, struct slice channel)
     return c != NULL && cohort_find(s->cohort, c) != NULL;
 }
 
+static uint32_t now_ticks(const struct conn *c)
+{
+    return (uint32_t)(loop_now_ms(c->worker->loop) / TICK_MS);
+}
+
+uint64_t session_age_ms(const struct session *s)
+{
+    return (uint64_t)(now_ticks(s->conn) - s->opened_ticks) * TICK_MS;
+}
+
 /* --- life ---------------------------------------------------------------------------------- */
 
 struct session *session_new(struct conn *c, struct cohort_format format)
@@ -168,7 +181,7 @@ struct session *session_new(struct conn *c, struct cohort_format format)
     s->id = hub->next_session_id++ << 8 | c->worker->index;
     rate_limit_init(&s->commands, (uint32_t)c->worker->config->limits.commands_per_s,
                     loop_now_ms(c->worker->loop));
-    s->opened_s = (uint32_t)(loop_now_ms(c->worker->loop) / 1000);
+    s->opened_ticks = now_ticks(c);
     list_init(&s->requests);
     return s;
 }
@@ -190,6 +203,7 @@ void session_begin(struct session *s, struct slice channels)
 
 void session_free(struct session *s)
 {
+    session_judge_end(s);
     struct list *member;
     while ((member = s->requests.next) != &s->requests)
         session_cancel_request(list_entry(member, struct sub_request, in_session));

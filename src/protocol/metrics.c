@@ -77,6 +77,20 @@ uint64_t metrics_sum(struct metrics *const *all, size_t count, enum metric id)
     return sum;
 }
 
+uint64_t metrics_histogram_sum(struct metrics *const *all, size_t count, enum metric_histogram id,
+                               uint64_t *sum_ns)
+{
+    uint64_t observations = 0;
+    *sum_ns = 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct metrics_histogram *h = &all[i]->histograms[id];
+        for (size_t b = 0; b <= HISTOGRAM_BUCKETS; b++)
+            observations += atomic_load_explicit(&h->buckets[b], memory_order_relaxed);
+        *sum_ns += atomic_load_explicit(&h->sum_ns, memory_order_relaxed);
+    }
+    return observations;
+}
+
 /* --- the process ---------------------------------------------------------------------------- */
 
 static bool read_resident_bytes(double *value)

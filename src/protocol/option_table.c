@@ -134,6 +134,7 @@ const struct option_section option_sections[] = {
     {"limits", "What a client, and all of them together, may use. More is refused, with a reason."},
     {"auth", "Who a client is."},
     {"admin", "Admin commands through Redis."},
+    {"quality", "When the node raises an alert about its clients' connections."},
     {OPTION_NAMESPACE,
      "One section for each namespace, [namespace NAME]: 1 to 64 bytes of 0-9 A-Z a-z '.' '_' "
      "'-', other than admin, canary, node and nodes. Only namespaces that are named exist; a file "
@@ -273,6 +274,26 @@ const struct option option_table[] = {
 
     {FIELD(admin, secret, OPTION_TEXT, ""), UP_TO(TEXT_MAX), FLAGS(OPTION_UNBUILT | OPTION_SECRET),
      HELP("Shared secret that admin commands must be signed with. Empty: unsigned ones are obeyed.")},
+
+    {FIELD(quality, lost_percent, OPTION_INT, "30"), IN(0, 100),
+     HELP("Share of WebSocket pings, in per cent, that are not answered before the next one is due, from which "
+          "on the alert lost_heartbeats is raised. 0: never.")},
+    {FIELD(quality, rtt_deviation_ms, OPTION_INT, "200"), IN(0, 8000),
+     HELP("Milliseconds of deviation in the clients' ping round trips, on average, from which on the alert "
+          "rtt_deviation is raised. 0: never.")},
+    {FIELD(quality, short_lived_per_hour, OPTION_INT, "5"), IN(0, HUGE_COUNT),
+     HELP("Short-lived connections within quality.short_lived_window_ms, which is an hour unless changed, from "
+          "which on the alert short_lived is raised. 0: never.")},
+    {FIELD(quality, short_lived_ms, OPTION_INT, "10000"), IN(1, HOUR_MS),
+     HELP("Milliseconds after its upgrade within which a connection must end to be short-lived. One that the "
+          "node ends by a drain or an operator's kick is none.")},
+    {FIELD(quality, min_pings, OPTION_INT, "20"), IN(1, HUGE_COUNT),
+     HELP("Pings with a known outcome that lost_heartbeats wants in its window before it is raised, and "
+          "measured deviations that rtt_deviation wants, so that one client's trouble raises neither.")},
+    {FIELD(quality, window_ms, OPTION_INT, "300000"), IN(1000, DAY_S * 1000),
+     HELP("Milliseconds over which lost heartbeats and deviation are judged. Several times node.ping_ms.")},
+    {FIELD(quality, short_lived_window_ms, OPTION_INT, "3600000"), IN(1000, DAY_S * 1000),
+     HELP("Milliseconds over which short-lived connections are counted.")},
 
     {NS_FIELD(mode, OPTION_WORD, "all"), ONE_OF(modes),
      HELP("latest: state that is replaced, a slow client gets the newest value. all: events that are never "

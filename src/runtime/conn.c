@@ -387,7 +387,11 @@ static bool on_ws_event(struct conn *c, enum ws_event event, const struct ws_mes
             c->worker->ops->on_message(c, m->opcode, m->payload);
         return c->state == CONN_OPEN || c->state == CONN_CLOSING;
     case WS_PING: conn_queue_control(c, WS_OP_PONG, m->payload); return true;
-    case WS_PONG: c->pings_unanswered = 0; return true;
+    case WS_PONG:
+        c->pings_unanswered = 0;
+        if (is_open)
+            c->worker->ops->on_pong(c, m->payload);
+        return true;
     case WS_CLOSE: on_peer_close(c, m); return false;
     case WS_ERROR: on_protocol_error(c, m); return false;
     case WS_NEED_MORE: return false;

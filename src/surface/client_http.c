@@ -361,6 +361,12 @@ static void on_message(struct conn *c, enum ws_opcode opcode, struct slice paylo
         session_on_message(c->upper, opcode, payload);
 }
 
+static void on_pong(struct conn *c, struct slice payload)
+{
+    if (c->upper != NULL)
+        session_on_pong(c->upper, payload);
+}
+
 static void on_timer(struct conn *c)
 {
     if (c->upper != NULL)
@@ -389,6 +395,7 @@ const struct conn_ops client_ops = {
     .on_request = on_request,
     .on_bad_request = on_bad_request,
     .on_message = on_message,
+    .on_pong = on_pong,
     .on_timer = on_timer,
     .on_blocked = on_blocked,
     .on_drained = on_drained,

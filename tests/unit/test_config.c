@@ -378,7 +378,7 @@ static void test_too_many_namespaces(void)
 #define NAMESPACE_KEYS                                                                     \
     "mode, modes, snapshot, history, history_ttl_s, mirror, batch_ms, max_rate, publish, " \
     "access, delay_s"
-#define SECTIONS "node, listen, ops, redis, limits, auth, admin, namespace NAME"
+#define SECTIONS "node, listen, ops, redis, limits, auth, admin, quality, namespace NAME"
 
 static void test_file_errors(void)
 {

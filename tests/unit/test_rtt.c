@@ -1,7 +1,7 @@
 /*
  * test_rtt.c - the estimator: beginnings, convergence, saturation.
  */
-#include "domain/rtt.h"
+#include "protocol/rtt.h"
 
 #include "unit.h"
 

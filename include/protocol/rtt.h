@@ -12,8 +12,8 @@
  *
  * No thread of its own, no clock: samples are given. A zeroed struct has measured nothing.
  */
-#ifndef TICKCAST_DOMAIN_RTT_H
-#define TICKCAST_DOMAIN_RTT_H
+#ifndef TICKCAST_PROTOCOL_RTT_H
+#define TICKCAST_PROTOCOL_RTT_H
 
 #include <stdbool.h>
 #include <stdint.h>

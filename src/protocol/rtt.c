@@ -5,7 +5,7 @@
  * a round trip below half a unit is therefore told as one unit. Rounding makes a figure stop within
  * half a millisecond of where it is going.
  */
-#include "domain/rtt.h"
+#include "protocol/rtt.h"
 
 #include <stdlib.h>
 
