@@ -290,6 +290,7 @@ class Node:
         self.sets = list(sets)
         self.env = env or {}
         self.files = files  # limit of descriptors
+        self.pass_fds = ()
         self.stderr = stderr  # a file descriptor instead of the log file
         self.log_path = self.dir / f"{name}.log"
         self.process = None
@@ -303,7 +304,7 @@ class Node:
     def start(self):
         config = self.dir / f"{self.name}.conf"
         write_config(config, self.settings)
-        command = [str(TICKCAST), "-c", str(config)]
+        command = self.command_prefix() + [str(TICKCAST), "-c", str(config)]
         for item in self.sets:
             command += ["--set", item]
         environment = {**os.environ, **self.env}
@@ -313,7 +314,7 @@ class Node:
             self.process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=log if self.stderr is None else self.stderr,
                 stdin=subprocess.DEVNULL, env=environment,
-                preexec_fn=self._limit if self.files else None)
+                pass_fds=self.pass_fds, preexec_fn=self._limit if self.files else None)
         line = self._read_line(10 * SLOWER)
         match = READY.fullmatch(line)
         assert match, f"no ready line but {line!r}; log: {self.log()[-2000:]}"
@@ -321,6 +322,10 @@ class Node:
         self.host, port = self.listen.rsplit(":", 1)
         self.port = int(port)
         return self
+
+    def command_prefix(self):
+        """What starts the program, where it is not started itself."""
+        return []
 
     def _limit(self):
         resource.setrlimit(resource.RLIMIT_NOFILE, (self.files, self.files))

@@ -19,9 +19,11 @@ TAIL = b"\x00\x00\xff\xff"
 
 
 class Refused(Exception):
-    def __init__(self, status):
+    def __init__(self, status, head):
         super().__init__(f"refused with {status}")
         self.status = status
+        told = [line.split(":")[1] for line in head if line.lower().startswith("retry-after:")]
+        self.retry_after_s = int(told[0]) if told else None
 
 
 def _mask(payload, key):
@@ -108,7 +110,7 @@ class Link(asyncio.Protocol):
         if self.upgraded.done():
             return False
         if status != 101:
-            self.upgraded.set_exception(Refused(status))
+            self.upgraded.set_exception(Refused(status, head))
             self.upgraded.exception()
             return False
         self.deflate = any(line.lower().startswith("sec-websocket-extensions:") for line in head)
