@@ -280,7 +280,7 @@ take_node() { # ID LINE...
 
 # Reads the whole registry. Fails when Redis does; redis_trouble says why.
 fleet_read() {
-    local id line current='' next fault alive commands=() entry=()
+    local id line owner='' next fault alive commands=() entry=()
     read_ids || return 1
     ids=()
     [ ${#alive[@]} -gt 0 ] || return 0
@@ -295,15 +295,15 @@ fleet_read() {
             continue
         fi
         next=${BASH_REMATCH[1]}
-        if [ -n "$current" ]; then
-            take_node "$current" "${entry[@]}"
+        if [ -n "$owner" ]; then
+            take_node "$owner" "${entry[@]}"
             if [ -z "$fault" ]; then
-                ids+=("$current")
+                ids+=("$owner")
             else
-                odd+=("$current: $fault")
+                odd+=("$owner: $fault")
             fi
         fi
-        current=$next
+        owner=$next
         entry=()
     done
 }

@@ -13,7 +13,7 @@ import time
 from world import RedisClient
 
 ENTRY_MS = 6000
-PERIOD_S = 0.1
+PERIOD_S = 0.05
 
 
 class _Listener(http.server.ThreadingHTTPServer):
@@ -32,7 +32,7 @@ class _Listener(http.server.ThreadingHTTPServer):
                 pass
 
         super().__init__(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
     @property
     def address(self):
@@ -112,7 +112,8 @@ class FakeFleet:
             going = max(0, source.clients - stays)
             source.clients -= going
             others = [n for n in self.nodes.values() if n.state == "ready" and n is not source]
-            others[0].clients += max(0, going - self.loses)
+            if others:
+                others[0].clients += max(0, going - self.loses)
 
     def _supervise(self, path):
         node = self.nodes.get(path.removeprefix("/restart/"))
