@@ -74,9 +74,12 @@ class FakeNode:
         if command["cmd"] == "drain":
             if self.refuses:
                 return {"ok": False, "error": self.refuses}
-            self.fleet.log.append(("drain", self.name, command["seconds"]))
-            self.state = "draining"
-            self.fleet.move(self, self.stays)
+            if self.state != "draining":
+                self.fleet.log.append(("drain", self.name, command["seconds"]))
+                self.state = "draining"
+                self.fleet.move(self, self.stays)
+            return {"ok": True, "affected": self.clients,
+                    "state": "closing" if self.clients else "drained"}
         elif command["cmd"] == "undrain":
             self.fleet.log.append(("undrain", self.name))
             self.state = "ready"
