@@ -16,7 +16,7 @@ ENTRY_MS = 6000
 PERIOD_S = 0.05
 
 
-class _Listener(http.server.ThreadingHTTPServer):
+class Listener(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, answer):
@@ -52,7 +52,7 @@ class FakeNode:
         self.stays = 0  # clients that a drain does not get rid of
         self.gets_ready = True  # after a restart
         self.is_silent = False  # neither entry nor answer: dead
-        self.listener = _Listener(self._answer)
+        self.listener = Listener(self._answer)
 
     def _answer(self, _path):
         if self.is_silent:
@@ -99,7 +99,7 @@ class FakeFleet:
         self.loses = 0  # clients that do not come back from each drain
         self.lock = threading.Lock()
         self.nodes = {f"n{i}": FakeNode(self, f"n{i}", count) for i, count in enumerate(clients, 1)}
-        self.supervisor = _Listener(self._supervise)
+        self.supervisor = Listener(self._supervise)
         self.ends = threading.Event()
         self.subscriber = None  # the socket that hears commands
         self.threads = [threading.Thread(target=self._keep_on, args=(what,), daemon=True)

@@ -370,11 +370,11 @@ def test_a_node_that_dies_in_the_middle(rolling, fleet, redis):
     fleet["n2"].clients += 2
 
     redis("ZREM", "tc:nodes", "n1")
-    from fake_fleet import _Listener
+    from fake_fleet import Listener
     restart = fleet["n1"].restart
 
     def revive():
-        fleet["n1"].listener = _Listener(fleet["n1"]._answer)
+        fleet["n1"].listener = Listener(fleet["n1"]._answer)
         fleet["n1"].is_silent = False
         restart()
 
