@@ -172,21 +172,16 @@ def canary(redis, *args):
 
 
 @pytest.fixture
-def registered(world, redis):
-    """Two real nodes behind registry entries of a fake fleet."""
-    nodes = world.cluster(2)
-    fleet = FakeFleet(redis, clients=(0, 0))
-    for node in nodes:
-        fleet[node.name].extra = {"address": node.listen}
-        eventually(lambda: redis("HGET", f"tc:node:{node.name}", "address") == node.listen.encode())
-    yield nodes, fleet
-    fleet.close()
+def nodes(world, redis):
+    made = world.cluster(2)
+    eventually(lambda: redis("ZCARD", "tc:nodes") == 2)
+    return made
 
 
-def test_canary_of_a_healthy_fleet(registered, redis):
-    (first, _), _ = registered
+def test_canary_of_a_healthy_fleet(nodes, redis):
     for args, names in ((), ["n1", "n2"]), (("--node", "n2"), ["n2"]), \
-            (("--ops", f"http://{first.ops}"), ["n1", "n2"]), (("--url", first.url()), ["url"]):
+            (("--ops", f"http://{nodes[0].ops}"), ["n1", "n2"]), \
+            (("--url", nodes[0].url()), ["url"]):
         done = canary(redis, "--warn-ms", 5000, *args)
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stdout.startswith(f"TICKCAST OK - {len(names)} of {len(names)} nodes, slowest ")
@@ -196,21 +191,30 @@ def test_canary_of_a_healthy_fleet(registered, redis):
     assert done.returncode == 1 and done.stdout.startswith("TICKCAST WARNING - ")
 
 
-def test_canary_finds_what_is_broken(registered, redis):
-    _, fleet = registered
+def test_canary_finds_what_is_broken(nodes, redis):
     done = canary(redis, "--channel", "nonsense:x")
     assert done.returncode == 2 and "unknown_namespace" in done.stdout
-    fleet["n2"].extra = {"address": "127.0.0.1:1"}
-    eventually(lambda: redis("HGET", "tc:node:n2", "address") == b"127.0.0.1:1")
+    redis("HSET", "tc:node:dead", "id", "dead", "address", "127.0.0.1:1", "state", "ready",
+          "clients", 0, "started", 1780000000000)
+    redis("ZADD", "tc:nodes", int(time.time() * 1000) + 60000, "dead")
     done = canary(redis)
-    assert done.returncode == 2 and "1 of 2 nodes: n2 (ws://127.0.0.1:1/ws): " in done.stdout
-    assert " n1=" in done.stdout
+    assert done.returncode == 2 and "1 of 3 nodes: dead (ws://127.0.0.1:1/ws): " in done.stdout
+    assert " n1=" in done.stdout and " n2=" in done.stdout
     done = canary(redis, "--node", "n3")
     assert done.returncode == 2 and "no such node" in done.stdout
     redis.pause()
     done = canary(redis, "--timeout-ms", 1000)
     redis.resume()
     assert done.returncode == 2 and "Redis: no answer within 1 s" in done.stdout
+
+
+def test_status_of_real_nodes(nodes, redis):
+    done = run("status", redis)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for node in nodes:
+        row = rows(done.stdout)[node.name]
+        assert row[:3] == ["ready", "ok", "0"] and row[-1] == node.listen
+        assert re.fullmatch(r"0m\d+s", row[8]) and row[10] == "0.1.0", row
 
 
 def test_canary_of_a_node_that_hears_nothing(world, redis):
