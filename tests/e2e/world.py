@@ -334,9 +334,11 @@ class Node:
         line = b""
         deadline = time.monotonic() + timeout
         out = self.process.stdout
+        poll = select.poll()  # select() knows no descriptor over 1023
+        poll.register(out, select.POLLIN)
         while not line.endswith(b"\n"):
             left = deadline - time.monotonic()
-            if left <= 0 or not select.select([out], [], [], left)[0]:
+            if left <= 0 or not poll.poll(left * 1000):
                 break
             byte = os.read(out.fileno(), 1)
             if not byte:

@@ -108,6 +108,14 @@ async def run_script(fleet, args):
     raise AssertionError(f"the script was tried {TRIES_MAX} times")
 
 
+async def while_all_go_on(task, others):
+    """The task's result, unless one of the others, which never end by themselves, fails first."""
+    done, _ = await asyncio.wait([task, *others], return_when=asyncio.FIRST_COMPLETED)
+    for other in done - {task}:
+        other.result()
+    return await task
+
+
 async def disturb(fleet, process, how):
     print(f"  {how}", flush=True)
     if how == "kill":
@@ -195,7 +203,8 @@ async def run(args, directory):
         while any(c.is_first for c in clients):
             await asyncio.sleep(0.1)
         begun = time.monotonic()
-        runs = await run_script(fleet, args)
+        script = asyncio.create_task(run_script(fleet, args))
+        runs = await while_all_go_on(script, tasks)
         took_s = time.monotonic() - begun
         behind = await settle(market, clients)
         report(counts, market, runs, took_s)

@@ -81,6 +81,8 @@ class Actor:
             then(message)
             if not future.done():
                 future.set_result(message)
+        elif action == "drain" and self.setting.is_over:
+            pass
         elif action not in ("hello", "heartbeat", "state", "slow"):
             raise judge.Fault(f"an unexpected {action}")
 
