@@ -46,7 +46,7 @@ class Fleet:
                                     settings | {"node.workers": 1 + i % 2})
                       for i in range(count)]
         self.restarts = []
-        self.killed = 0
+        self.killed = []
 
     async def start(self):
         for node in self.nodes:
@@ -74,7 +74,7 @@ class Fleet:
             await asyncio.sleep(POLL_S)
 
     def kill(self, node):
-        self.killed += 1
+        self.killed.append(node)
         node.process.send_signal(signal.SIGKILL)
 
     async def restart_redis(self):

@@ -162,7 +162,7 @@ def judge(fleet, counts, behind, args):
         if counts.unrecovered:
             faults.append(f"{counts.unrecovered} positions were not recovered")
     for node in fleet.nodes:
-        if node.name not in fleet.restarts:
+        if node.name not in fleet.restarts and node not in fleet.killed:
             faults.append(f"{node.name} was never restarted")
         most, total = fastest_second(node)
         print(f"  {node.name}: {total} upgrades, at most {most} in a second")
