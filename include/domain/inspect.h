@@ -9,6 +9,7 @@
 
 #include "domain/bus.h"
 #include "domain/session.h"
+#include "domain/session_quality.h"
 #include "protocol/channel.h"
 #include "protocol/stamp.h"
 
@@ -48,9 +49,10 @@ struct client_view {
     uint64_t id; /* of the session: rises with the time of the connection, per worker */
     char conn[SESSION_CONN_TEXT];
     char address[64];       /* of the peer */
-    uint64_t age_ms;        /* since the upgrade */
     uint64_t pending_bytes; /* on their way to it that it has not taken */
     uint64_t blocked_ms;    /* since its socket refused bytes; 0: it takes them */
+    struct session_quality quality;
+    char name[SESSION_NAME_TEXT]; /* that its reconnects are counted by; "": none */
     uint32_t channels;
     uint8_t state; /* enum member_state; IN_STEP without channels */
     bool raw;

@@ -20,6 +20,11 @@ void session_settle_ping(struct session *s);
 /* Its connection has ended: counts it if that was too soon. */
 void session_judge_end(const struct session *s);
 
+/* Who it is, over connections: "session:…", "user:…", or "" when that is not known. out holds
+ * SESSION_NAME_TEXT bytes. */
+#define SESSION_NAME_TEXT 129
+void session_name(const struct session *s, char *out);
+
 /* It is somebody who is known by name: "session:…", "user:…". Counts how often they come back. */
 void session_note_arrival(const struct session *s, struct slice name);
 

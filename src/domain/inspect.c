@@ -130,7 +130,8 @@ void inspect_client(const struct session *s, struct client_view *out)
     *out = (struct client_view){.id = s->id, .raw = s->format.raw, .deflate = s->format.deflate};
     session_conn_text(s, out->conn);
     conn_peer_text(c, out->address, sizeof out->address);
-    out->age_ms = session_age_ms(s);
+    session_read_quality(s, &out->quality);
+    session_name(s, out->name);
     out->pending_bytes = conn_waiting_bytes(c);
     out->blocked_ms = conn_blocked_ms(c);
     if (s->cohort == NULL)

@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TICK_MOST_MS  1000
+#define TICK_MOST_MS  500
 #define TICK_LEAST_MS 50   /* of a test's short windows */
 #define TELL_AGAIN_MS 5000 /* after Redis refused, or its answer was lost */
 #define ALERT_CHANNEL "alert:node"

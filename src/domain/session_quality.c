@@ -77,6 +77,12 @@ void session_on_pong(struct session *s, struct slice payload)
 
 /* --- beginning and end ----------------------------------------------------------------------- */
 
+void session_name(const struct session *s, char *out)
+{
+    (void)s;
+    out[0] = '\0'; /* nobody can say who they are yet */
+}
+
 void session_note_arrival(const struct session *s, struct slice name)
 {
     struct hub *hub = hub_of(s->conn->worker);
@@ -84,11 +90,18 @@ void session_note_arrival(const struct session *s, struct slice name)
         quality_monitor_post_arrival(hub->monitor, name);
 }
 
+/* We ended it; or it left by itself, as clients of a draining node are asked to. */
+static bool is_our_doing(const struct session *s)
+{
+    uint8_t cause = s->conn->cause;
+    return cause == METRIC_ENDED_DRAIN || cause == METRIC_ENDED_KICKED ||
+           hub_of(s->conn->worker)->departures != NULL;
+}
+
 void session_judge_end(const struct session *s)
 {
     const struct config *config = s->conn->worker->config;
-    bool is_ours = s->conn->cause == METRIC_ENDED_DRAIN || s->conn->cause == METRIC_ENDED_KICKED;
-    if (!is_ours && session_age_ms(s) < (uint64_t)config->quality.short_lived_ms)
+    if (!is_our_doing(s) && session_age_ms(s) < (uint64_t)config->quality.short_lived_ms)
         metrics_add(metrics_of(s), METRIC_SHORT_LIVED, 1);
 }
 

@@ -13,6 +13,7 @@
 #include "base/list.h"
 #include "base/mem.h"
 #include "domain/inspect.h"
+#include "domain/quality_monitor.h"
 #include "protocol/http_head.h"
 #include "protocol/json_text.h"
 #include "surface/ops_http_reply.h"
@@ -252,12 +253,37 @@ void ops_inspector_channels(struct ops_inspector *i, struct evhttp_request *requ
 
 /* --- clients --------------------------------------------------------------------------------- */
 
-static void write_client(struct buf *out, const struct client_view *v)
+/* Milliseconds with a decimal, or null. */
+static void write_ms(struct buf *out, const char *key, bool is_known, uint32_t us)
+{
+    if (is_known)
+        buf_printf(out, ",\"%s\":%" PRIu32 ".%" PRIu32, key, us / 1000, us % 1000 / 100);
+    else
+        buf_printf(out, ",\"%s\":null", key);
+}
+
+static void write_quality(struct buf *out, const struct quality_monitor *monitor,
+                          const struct client_view *v)
+{
+    const struct session_quality *q = &v->quality;
+    write_ms(out, "rtt_ms", q->is_measured, q->rtt_us);
+    write_ms(out, "rtt_deviation_ms", q->has_deviation, q->deviation_us);
+    buf_printf(out, ",\"pings_unanswered\":%" PRIu32, q->pings_unanswered);
+    if (v->name[0] != '\0')
+        buf_printf(out, ",\"reconnects\":%" PRIu32,
+                   quality_monitor_reconnects(monitor, slice_str(v->name)));
+    else
+        buf_append_str(out, ",\"reconnects\":null");
+}
+
+static void write_client(struct buf *out, const struct quality_monitor *monitor,
+                         const struct client_view *v)
 {
     buf_printf(out, "{\"conn\":\"%s\",\"user\":null,\"address\":\"%s\",\"format\":\"%s\"", v->conn,
                v->address, v->raw ? "raw" : "json");
     buf_printf(out, ",\"compressed\":%s,\"channels\":%" PRIu32 ",\"age_ms\":%" PRIu64,
-               v->deflate ? "true" : "false", v->channels, v->age_ms);
+               v->deflate ? "true" : "false", v->channels, v->quality.open_ms);
+    write_quality(out, monitor, v);
     buf_printf(out, ",\"state\":\"%s\",\"pending_bytes\":%" PRIu64 ",\"blocked_ms\":%" PRIu64 "}",
                inspect_state_name(v->state), v->pending_bytes, v->blocked_ms);
 }
@@ -289,12 +315,13 @@ static struct inspect_part *gather_clients(struct inspect_call *call)
 
 static void answer_clients(struct inspect_call *call)
 {
+    const struct quality_monitor *monitor = hub_of(call->inspector->setup.workers[0])->monitor;
     const struct inspect_part *all = gather_clients(call);
     struct buf body = {0};
     buf_printf(&body, "{\"total\":%" PRIu64 ",\"clients\":[", all->total);
     for (size_t i = 0; i < all->count && i < call->limit; i++) {
         buf_append_str(&body, i > 0 ? "," : "");
-        write_client(&body, &all->views[i]);
+        write_client(&body, monitor, &all->views[i]);
     }
     buf_append_str(&body, "]}\n");
     ops_http_reply(call->request, 200, "application/json", &body);

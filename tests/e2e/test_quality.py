@@ -15,9 +15,15 @@ from world import SLOWER, eventually
 OFF = {"quality.lost_percent": 0, "quality.rtt_deviation_ms": 0, "quality.short_lived_per_hour": 0}
 
 
-def alert_lines(node, alert):
+def logged(node, alert):
     """The events that the node logged about an alert, in order."""
     return re.findall(rf"event=(alert_\w+) alert={alert} ", node.log())
+
+
+def wait_logged(node, alert, *events):
+    """Lines are written by a thread of their own, and may come a little later than the rest."""
+    eventually(lambda: len(logged(node, alert)) >= len(events), what=f"{len(events)} log lines")
+    assert logged(node, alert) == list(events)
 
 
 def wait_raised(node, alert, timeout=15 * SLOWER):
@@ -99,12 +105,19 @@ def crowd():
 
 
 @pytest.fixture
-def listener(world, redis, connect):
-    """A client of another node that follows alert:node."""
-    client = connect(world.node(redis, name="other", settings=OFF), channels="alert:node")
-    assert client.expect("ack")["accepted"] == 1
-    redis.wait_listeners("alert:node")
-    return client
+def listen(connect):
+    """listen(node) -> a client that follows alert:node."""
+    def make(node):
+        client = connect(node, channels="alert:node")
+        assert client.expect("ack")["accepted"] == 1
+        return client
+    return make
+
+
+@pytest.fixture
+def listener(world, redis, listen):
+    """A client of another node."""
+    return listen(world.node(redis, name="other", settings=OFF))
 
 
 def hears(listener, node, alert, state, threshold):
@@ -130,16 +143,17 @@ def test_lost_heartbeats(world, redis, listener, crowd, connect):
     assert told["value"] < 30
     wait_cleared(node, "lost_heartbeats")
     listener.nothing_more()
-    assert alert_lines(node, "lost_heartbeats") == ["alert_raised", "alert_cleared"]
+    wait_logged(node, "lost_heartbeats", "alert_raised", "alert_cleared")
     assert node.metric("tickcast_alerts_raised_total", alert="lost_heartbeats") == 1
     assert node.metric("tickcast_pings_unanswered_total") >= 24
     for client in good:
         client.nothing_more()
 
 
-def test_answers_that_vary(world, redis, listener, crowd):
+def test_answers_that_vary(world, redis, listen, crowd):
     node = world.node(redis, settings={**OFF, "node.ping_ms": 350, "quality.rtt_deviation_ms": 50,
                                        "quality.min_pings": 10, "quality.window_ms": 1500})
+    listener = listen(node)
     shaky = crowd(node, 6, lambda n: 0.23 if n % 2 else 0)
     told = hears(listener, node, "rtt_deviation", "raised", 50)
     assert 50 <= told["value"] < 400
@@ -148,7 +162,7 @@ def test_answers_that_vary(world, redis, listener, crowd):
     told = hears(listener, node, "rtt_deviation", "cleared", 50)
     assert told["value"] < 37.5
     listener.nothing_more()
-    assert alert_lines(node, "rtt_deviation") == ["alert_raised", "alert_cleared"]
+    wait_logged(node, "rtt_deviation", "alert_raised", "alert_cleared")
     assert node.metric("tickcast_ping_seconds_count") >= 20
     assert node.metric("tickcast_ping_seconds_sum") > 0.23
 
@@ -162,11 +176,12 @@ def test_a_long_way_is_no_deviation(world, redis, crowd):
     assert node.metric("tickcast_ping_seconds_sum") >= 16 * 0.4
     # It was judged with all of them, too.
     eventually(lambda: node.metric("tickcast_ping_deviation_microseconds") > 0, 10 * SLOWER)
-    assert alert_lines(node, "rtt_deviation") == []
+    assert logged(node, "rtt_deviation") == []
 
 
-def test_five_short_lives_within_the_hour_are_the_default(world, redis, listener):
+def test_five_short_lives_within_the_hour_are_the_default(world, redis, listen):
     node = world.node(redis)
+    listener = listen(node)
     for _ in range(4):
         visit(node)
     node.wait_metric("tickcast_short_lived_in_window", 4)
@@ -176,19 +191,20 @@ def test_five_short_lives_within_the_hour_are_the_default(world, redis, listener
     visit(node)
     node.wait_metric("tickcast_short_lived_in_window", 6)
     listener.nothing_more()
-    assert alert_lines(node, "short_lived") == ["alert_raised"]
+    wait_logged(node, "short_lived", "alert_raised")
 
 
-def test_short_lives_are_forgotten(world, redis, listener):
+def test_short_lives_are_forgotten(world, redis, listen):
     node = world.node(redis, settings={"quality.short_lived_per_hour": 3,
                                        "quality.short_lived_window_ms": 1000 * SLOWER})
+    listener = listen(node)
     for episode in range(2):
         for _ in range(3):
             visit(node)
         hears(listener, node, "short_lived", "raised", 3)
         assert hears(listener, node, "short_lived", "cleared", 3)["value"] <= 2
     listener.nothing_more()
-    assert alert_lines(node, "short_lived") == ["alert_raised", "alert_cleared"] * 2
+    wait_logged(node, "short_lived", *["alert_raised", "alert_cleared"] * 2)
     assert node.metric("tickcast_connections_short_lived_total") == 6
 
 
@@ -205,6 +221,38 @@ def test_whom_the_operator_ends_and_who_stays_is_not_short_lived(world, redis, c
     assert node.metric("tickcast_connections_short_lived_total") == 1
 
 
+def test_who_is_sent_away_by_a_drain_is_not_short_lived(world, redis, connect, wire):
+    """Neither those that the node closes, nor those that leave before, as they are asked to."""
+    node = world.node(redis, settings={"listen.drain_grace_s": 0})
+    leaves, stays = connect(node), connect(node)
+    redis("PUBLISH", "tc:admin", json.dumps({"cmd": "drain", "seconds": 2}))
+    leaves.wait_for("drain")
+    leaves.close()
+    assert stays.closed() == 4200
+    node.wait_metric("tickcast_connections", 0)
+    assert node.metric("tickcast_connections_short_lived_total") == 0
+
+
+# --- one connection ------------------------------------------------------------------------------
+
+def test_a_connection_shows_its_round_trips(world, redis, connect, crowd, wire):
+    node = world.node(redis, settings={**OFF, "node.ping_ms": 400, "node.workers": 2})
+    crowd(node, 1, lambda n: 0.1 if n % 2 else 0.15)
+
+    def shown():
+        return node.ops_get("/api/v1/clients").json()["clients"]
+
+    one, = eventually(lambda: [c for c in shown() if c["rtt_deviation_ms"] is not None],
+                      10 * SLOWER)
+    assert 100 <= one["rtt_ms"] < 8191 and 0 < one["rtt_deviation_ms"] < 8191
+    assert one["reconnects"] is None  # nobody knows who it is
+    silent = wire(node).upgrade()
+    eventually(lambda: any(c["pings_unanswered"] == 2 for c in shown()), 10 * SLOWER)
+    last = max(shown(), key=lambda c: c["pings_unanswered"])
+    assert last["rtt_ms"] is None and last["rtt_deviation_ms"] is None
+    silent.close()
+
+
 # --- telling -------------------------------------------------------------------------------------
 
 def test_an_alert_of_an_outage_is_told_once_when_redis_is_back(world, redis, listener):
@@ -218,7 +266,7 @@ def test_an_alert_of_an_outage_is_told_once_when_redis_is_back(world, redis, lis
     hears(listener, node, "short_lived", "raised", 2)
     node.wait_ready()
     listener.nothing_more()
-    assert alert_lines(node, "short_lived") == ["alert_raised"]
+    wait_logged(node, "short_lived", "alert_raised")
 
 
 def test_an_alert_that_went_during_an_outage_is_not_told(world, redis, listener):
@@ -241,7 +289,7 @@ def test_without_the_namespace_there_is_the_log(world, redis):
     visit(node)
     visit(node)
     wait_raised(node, "short_lived")
-    assert alert_lines(node, "short_lived") == ["alert_raised"]
+    wait_logged(node, "short_lived", "alert_raised")
 
 
 def test_a_namespace_that_keeps_values_keeps_alerts(world, redis, connect):
