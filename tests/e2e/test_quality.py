@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from wire import CLOSE, PING, PONG, TEXT, Wire, frame
+from wire import CLOSE, PING, PONG, TEXT, Wire
 from world import SLOWER, eventually
 
 OFF = {"quality.lost_percent": 0, "quality.rtt_deviation_ms": 0, "quality.short_lived_per_hour": 0}
@@ -167,18 +167,6 @@ def test_answers_that_vary(world, redis, listen, crowd):
     assert node.metric("tickcast_ping_seconds_sum") > 0.23
 
 
-def test_a_long_way_is_no_deviation(world, redis, crowd):
-    """A client far away, whose answers take equally long, varies by nothing."""
-    node = world.node(redis, settings={**OFF, "node.ping_ms": 700, "quality.rtt_deviation_ms": 100,
-                                       "quality.min_pings": 5})
-    crowd(node, 8, lambda n: 0.4)  # half of it would be 200
-    eventually(lambda: node.metric("tickcast_ping_deviation_seconds_count") >= 8, 20 * SLOWER)
-    assert node.metric("tickcast_ping_seconds_sum") >= 16 * 0.4
-    # It was judged with all of them, too.
-    eventually(lambda: node.metric("tickcast_ping_deviation_microseconds") > 0, 10 * SLOWER)
-    assert logged(node, "rtt_deviation") == []
-
-
 def test_five_short_lives_within_the_hour_are_the_default(world, redis, listen):
     node = world.node(redis)
     listener = listen(node)
@@ -208,29 +196,20 @@ def test_short_lives_are_forgotten(world, redis, listen):
     assert node.metric("tickcast_connections_short_lived_total") == 6
 
 
-def test_whom_the_operator_ends_and_who_stays_is_not_short_lived(world, redis, connect, wire):
-    node = world.node(redis, settings={"quality.short_lived_ms": 500})
-    stays, begun = wire(node).upgrade(), time.monotonic()
-    kicked = connect(node)
+def test_whom_the_operator_ends_is_not_short_lived(world, redis, connect):
+    """Neither who is kicked, nor whom a drain closes, nor who leaves it early, as it is asked to."""
+    node = world.node(redis, settings={"listen.drain_grace_s": 0})
+    visit(node)  # the only one that counts
+    node.wait_metric("tickcast_connections_short_lived_total", 1)
+    kicked, leaves, stays = [connect(node) for _ in range(3)]
     redis("PUBLISH", "tc:admin", json.dumps({"cmd": "kick", "conn": kicked.hello["conn"]}))
     assert kicked.closed() == 4005
-    eventually(lambda: time.monotonic() - begun > 0.7)
-    stays.close()
-    visit(node)  # the only one that counts
-    node.wait_metric("tickcast_connections", 0)
-    assert node.metric("tickcast_connections_short_lived_total") == 1
-
-
-def test_who_is_sent_away_by_a_drain_is_not_short_lived(world, redis, connect, wire):
-    """Neither those that the node closes, nor those that leave before, as they are asked to."""
-    node = world.node(redis, settings={"listen.drain_grace_s": 0})
-    leaves, stays = connect(node), connect(node)
-    redis("PUBLISH", "tc:admin", json.dumps({"cmd": "drain", "seconds": 2}))
+    redis("PUBLISH", "tc:admin", json.dumps({"cmd": "drain", "seconds": 1}))
     leaves.wait_for("drain")
     leaves.close()
     assert stays.closed() == 4200
     node.wait_metric("tickcast_connections", 0)
-    assert node.metric("tickcast_connections_short_lived_total") == 0
+    assert node.metric("tickcast_connections_short_lived_total") == 1
 
 
 # --- one connection ------------------------------------------------------------------------------
@@ -322,7 +301,7 @@ def test_pongs_that_answer_nothing_measure_nothing(world, redis, wire):
     node = world.node(redis, settings={**OFF, "node.ping_ms": 200})
     one = wire(node).upgrade()
     before = b"00000000"
-    for payload in pings_of(one, 6):
+    for payload in pings_of(one, 4):
         assert re.fullmatch(b"[0-9a-f]{8}", payload)
         forged = b"%08x" % ((int(payload, 16) - 1) % (1 << 32))
         for wrong in (b"", before, forged, payload[:7], payload + b"0", payload.upper() + b" ",
@@ -330,20 +309,5 @@ def test_pongs_that_answer_nothing_measure_nothing(world, redis, wire):
             one.send_frame(PONG, wrong)
         before = payload
     assert node.metric("tickcast_ping_seconds_count") == 0
-    assert node.metric("tickcast_pings_unanswered_total") >= 5
+    assert node.metric("tickcast_pings_unanswered_total") >= 3
     assert node.metric("tickcast_connections") == 1
-
-
-def test_an_answer_counts_once(world, redis, wire):
-    node = world.node(redis, settings={**OFF, "node.ping_ms": 200})
-    one = wire(node).upgrade()
-    answered = 0
-    for payload in pings_of(one, 100):
-        one.send(frame(PONG, payload) * 100)
-        answered = node.metric("tickcast_ping_seconds_count")
-        if answered >= 4:
-            break
-    values = node.metrics()
-    sent = values["tickcast_pings_sent_total", ()]
-    assert answered + values["tickcast_pings_unanswered_total", ()] <= sent
-    assert values["tickcast_ping_deviation_seconds_count", ()] < sent
