@@ -140,11 +140,16 @@ FORCE:
 
 DOCUMENTS := README.md CHANGELOG.md LICENSE $(wildcard docs/*.md)
 
+# They find fleet.sh and publish.lua beside them, and tickcastctl in ../../bin.
+FLEET_SCRIPTS := $(addprefix scripts/,rolling-restart status publish-quote canary)
+
 install: all $(BUILD)/gen/tickcast@.service
 	install -D -m 0755 $(BUILD)/tickcast $(DESTDIR)$(PREFIX)/bin/tickcast
 	install -D -m 0755 $(BUILD)/tickcastctl $(DESTDIR)$(PREFIX)/bin/tickcastctl
 	install -D -m 0644 conf/tickcast.conf $(DESTDIR)$(PREFIX)/share/tickcast/tickcast.conf
-	install -D -m 0644 scripts/publish.lua $(DESTDIR)$(PREFIX)/share/tickcast/publish.lua
+	install -m 0644 $(wildcard conf/*.example) scripts/publish.lua scripts/fleet.sh \
+	    $(DESTDIR)$(PREFIX)/share/tickcast
+	install -m 0755 $(FLEET_SCRIPTS) $(DESTDIR)$(PREFIX)/share/tickcast
 	install -D -m 0644 docs/tickcast.1 $(DESTDIR)$(PREFIX)/share/man/man1/tickcast.1
 	install -D -m 0644 docs/tickcastctl.1 $(DESTDIR)$(PREFIX)/share/man/man1/tickcastctl.1
 	install -D -m 0644 $(BUILD)/gen/tickcast@.service \

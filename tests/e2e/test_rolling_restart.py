@@ -1,16 +1,21 @@
 """scripts/rolling-restart against a fake fleet, where anything can be made to go wrong."""
 
+import fcntl
 import itertools
+import os
+import pty
 import re
+import select
 import signal
 import subprocess
+import termios
 import threading
 import time
 
 import pytest
 
-from fake_fleet import FakeFleet
-from world import ROOT, eventually
+from fake_fleet import FakeFleet, Listener
+from world import ROOT, WAIT, eventually
 
 pytestmark = pytest.mark.plain  # no node runs here
 
@@ -370,7 +375,6 @@ def test_a_node_that_dies_in_the_middle(rolling, fleet, redis):
     fleet["n2"].clients += 2
 
     redis("ZREM", "tc:nodes", "n1")
-    from fake_fleet import Listener
     restart = fleet["n1"].restart
 
     def revive():
@@ -457,6 +461,39 @@ def test_ctrl_c_during_a_restart(rolling, fleet, redis):
     done = rolling()
     assert done.returncode == DONE, done.stderr
     assert [entry[:2] for entry in fleet.log] == WHOLE
+
+
+def test_at_a_terminal(rolling, fleet, redis):
+    """A live count is shown, and Ctrl-C goes to everything that runs in the foreground."""
+    fleet["n1"].stays = 2
+    screen, terminal = pty.openpty()
+
+    def take_terminal():
+        os.setsid()
+        fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+
+    process = subprocess.Popen(rolling.command(), stdin=terminal, stdout=terminal, stderr=terminal,
+                               preexec_fn=take_terminal)
+    os.close(terminal)
+    rolling.running.append(process)
+    shown = b""
+
+    def read_until(text):
+        nonlocal shown
+        while text not in shown:
+            assert select.select([screen], [], [], WAIT)[0], shown
+            try:
+                shown += os.read(screen, 4096)
+            except OSError:  # how a terminal says that nobody has it any more
+                break
+        assert text in shown, shown
+
+    read_until(b"n1: draining, 2 clients left")
+    os.write(screen, b"\x03")
+    read_until(b"n1 had clients left and serves on")
+    assert process.wait(10) == 130
+    os.close(screen)
+    assert fleet.log[-1] == ("undrain", "n1") and redis("EXISTS", LOCK) == 0
 
 
 def test_fresh_forgets(rolling, fleet, redis):
