@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # fleet.sh - what the operator scripts share: talking to Redis, reading the node registry, asking a
-# node whether it is ready. To be sourced; needs bash 4.4, redis-cli 6, curl and coreutils.
+# node whether it is ready. To be sourced; needs bash 5, redis-cli 6, curl and coreutils.
 #
 # What stands in Redis was written by others. Every reply is read in redis-cli's quoted form, in
 # which a value is one line of printable ASCII whatever its bytes, and is used only after it matched
@@ -13,6 +13,10 @@ export LC_ALL=C
 unset http_proxy HTTP_PROXY
 
 script=${0##*/}
+if ((BASH_VERSINFO[0] < 5)); then
+    printf '%s: bash 5 or later is needed\n' "$script" >&2
+    exit 2
+fi
 redis_url=${TICKCAST_REDIS_URL:-redis://127.0.0.1:6379/0}
 prefix=${TICKCAST_REDIS_PREFIX:-tc:}
 
@@ -27,7 +31,9 @@ ADDRESS_PATTERN='^([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$'
 
 # --- words ---------------------------------------------------------------------------------------
 
-say_error() { printf '%s: %s\n' "$script" "$1" >&2; }
+# A terminal that was closed, or a pipe that nobody reads, must not keep a script from its clearing up:
+# what is printed may get lost.
+say_error() { printf '%s: %s\n' "$script" "$1" >&2 || true; }
 
 die() { # STATUS MESSAGE
     say_error "$2"
@@ -176,11 +182,11 @@ read_value() {
 # makes no sense is empty.
 declare -a ids=() odd=()
 declare -A address=() state=() clients=() capacity=() instance=() started=() version=() feed=()
-declare -A channels=() in_per_s=() out_per_s=() canary_ms=() seen_ms=()
+declare -A channels=() in_per_s=() out_per_s=() accepts_per_s=() canary_ms=() seen_ms=()
 redis_now_ms=0
 
 FIELDS=(id address state clients started capacity instance version feed channels in_per_s out_per_s
-    canary_ms)
+    accepts_per_s canary_ms)
 
 declare -A FIELD_PATTERNS=(
     [address]=$ADDRESS_PATTERN
@@ -194,6 +200,7 @@ declare -A FIELD_PATTERNS=(
     [channels]='^[0-9]{1,9}$'
     [in_per_s]='^[0-9]{1,12}(\.[0-9]{1,9})?$'
     [out_per_s]='^[0-9]{1,12}(\.[0-9]{1,9})?$'
+    [accepts_per_s]='^[0-9]{1,9}$'
     [canary_ms]='^[0-9]{1,9}(\.[0-9]{1,9})?$'
 )
 declare -A REQUIRED=([address]=1 [state]=1 [clients]=1 [started]=1)
