@@ -25,4 +25,7 @@ bool ops_client_init(struct ops_client *c, const char *url);
 int ops_client_post(const struct ops_client *c, const char *path, struct slice body,
                     struct buf *reply);
 
+/* The same for a GET. */
+int ops_client_get(const struct ops_client *c, const char *path, struct buf *reply);
+
 #endif

@@ -30,11 +30,11 @@ struct ctl_target {
     {"--prefix", CTL_TEXT, &(t)->prefix, "TEXT", "what names in Redis start with (default tc:)",   \
      0, 0},                                                                                        \
     {"--ops", CTL_TEXT, &(t)->ops, "URL",                                                          \
-     "a node's ops listener, http://host:port; only for pub yet", 0, 0}
+     "a node's ops listener, http://host:port, instead of Redis: for pub, nodes, admin, drain", 0, 0}
 /* clang-format on */
 
 /* Checks the options before anything is done: the URL, the prefix, and that --ops, which most
- * commands cannot use yet, is not there. CTL_CONTINUE, or CTL_USAGE with the reason on standard
+ * commands have no use for, is not there. CTL_CONTINUE, or CTL_USAGE with the reason on standard
  * error. */
 int ctl_target_check(const struct ctl_target *target, struct redis_url *url);
 

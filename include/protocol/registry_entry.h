@@ -49,6 +49,17 @@ bool registry_field_is_number(enum registry_field field);
 bool registry_id_is_valid(struct slice id);
 
 /*
+ * Scripts that read the registry, one key each. Anybody may write those keys, so they look at
+ * types and sizes before anything leaves Redis.
+ *
+ * list: the ids that still count, by the clock of Redis. KEYS: tc:nodes. ARGV: most ids, longest.
+ * read: values of a hash, false for what is not there or too long; nothing at all when the key is
+ * something else. KEYS: tc:node:<id>. ARGV: longest value, then the fields' names.
+ */
+extern const char registry_list_script[];
+extern const char registry_read_script[];
+
+/*
  * Appends an entry as a JSON object, numbers as numbers, beginning with the id of its key. values:
  * REGISTRY_FIELD_COUNT of them, ptr NULL where there is none. Anybody may write the hash, so what
  * is not ours is left out: a number that is none, text that is too long or no UTF-8, an id that is

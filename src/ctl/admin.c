@@ -1,5 +1,5 @@
 /*
- * admin.c - `tickcastctl admin JSON` and `tickcastctl drain NODE`.
+ * admin.c - `tickcastctl admin JSON`.
  *
  * The command is sent as it was written: what it may contain is the nodes' business, and they
  * answer what they do not understand.
@@ -13,7 +13,6 @@
 
 #define TIMEOUT_S_DEFAULT 2.0 /* nodes answer in milliseconds */
 #define TIMEOUT_S_MAX     60  /* replies expire after that */
-#define DRAIN_S_MAX       86400
 
 static bool is_json_object(struct slice text)
 {
@@ -27,8 +26,8 @@ int ctl_admin(int argc, char **argv)
     struct ctl_target target = CTL_TARGET_DEFAULT;
     double timeout_s = TIMEOUT_S_DEFAULT;
     const struct ctl_option options[] = {
-        {"--timeout", CTL_REAL, &timeout_s, "S", "seconds to wait for replies (default 2)", 0,
-         TIMEOUT_S_MAX},
+        {"--timeout", CTL_REAL, &timeout_s, "S",
+         "seconds to wait for replies (default 2; with --ops the node waits 3)", 0, TIMEOUT_S_MAX},
         CTL_TARGET_ROWS(&target),
         {0},
     };
@@ -45,41 +44,4 @@ int ctl_admin(int argc, char **argv)
     if (!is_json_object(command))
         return ctl_misuse("admin: the command is not a JSON object");
     return admin_call(&target, command, (int)(timeout_s * 1000));
-}
-
-static int drain(const struct ctl_target *target, const char *node, int64_t seconds)
-{
-    struct buf command = {0};
-    buf_append_str(&command, "{\"cmd\":\"drain\",\"node\":");
-    json_append_string(&command, slice_str(node));
-    if (seconds >= 0) {
-        buf_append_str(&command, ",\"seconds\":");
-        buf_append_u64(&command, (uint64_t)seconds);
-    }
-    buf_append_str(&command, "}");
-    int status = admin_call(target, buf_slice(&command), (int)(TIMEOUT_S_DEFAULT * 1000));
-    buf_fini(&command);
-    return status;
-}
-
-int ctl_drain(int argc, char **argv)
-{
-    struct ctl_target target = CTL_TARGET_DEFAULT;
-    int64_t seconds = -1; /* the node's own drain_s */
-    const struct ctl_option options[] = {
-        {"--seconds", CTL_INT, &seconds, "S", "over how long (default: the node's drain_s)", 0,
-         DRAIN_S_MAX},
-        CTL_TARGET_ROWS(&target),
-        {0},
-    };
-    const struct ctl_usage usage = {
-        "NODE", "Tells the node of that id to hand its clients to the others.", options, 1, 1};
-    struct ctl_operands operands;
-    int status = ctl_parse(&usage, argc, argv, &operands);
-    if (status != CTL_CONTINUE)
-        return status;
-    const char *node = operands.items[0];
-    if (*node == '\0' || !utf8_is_valid(node, strlen(node)))
-        return ctl_misuse("drain: NODE is a node's id");
-    return drain(&target, node, seconds);
 }

@@ -4,13 +4,16 @@
  *      PUBLISH tc:admin {"id":"7f…","cmd":…}   ->  n nodes heard it
  *      BLPOP tc:admin:reply:7f…                ->  {"node":"n1","ok":true,…}, up to n times
  *
- * A node may have replied before the first BLPOP: the list keeps it.
+ * A node may have replied before the first BLPOP: the list keeps it. With --ops a node does all of
+ * this, and knows who should have replied.
  */
 #include "ctl/admin_call.h"
 
 #include "base/clock.h"
 #include "base/rng.h"
-#include "ctl/json_scan.h"
+#include "base/utf8.h"
+#include "ctl/fleet.h"
+#include "protocol/json_text.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -141,10 +144,52 @@ static int run(struct admin_call *call, int timeout_ms)
     return status != CTL_CONTINUE ? status : conclude(call);
 }
 
+/* --- through a node -------------------------------------------------------------------------- */
+
+static int print_replies(struct slice text)
+{
+    struct json_walk walk;
+    struct slice reply;
+    struct slice missing = json_member(text, "missing");
+    int status = CTL_OK;
+    if (json_walk_start(&walk, json_member(text, "replies"))) {
+        for (; json_walk_next(&walk, NULL, &reply);) {
+            printf("%.*s\n", (int)reply.len, reply.ptr);
+            if (!slice_is(json_member(reply, "ok"), "true"))
+                status = CTL_FAILED;
+        }
+    }
+    if (missing.ptr != NULL)
+        status = ctl_fail("admin: no reply in time from %.*s", (int)missing.len, missing.ptr);
+    return status;
+}
+
+static int post(const struct ops_client *ops, struct slice command)
+{
+    struct buf reply = {0};
+    int http = ops_client_post(ops, "/api/v1/admin", command, &reply);
+    struct slice text = buf_slice(&reply);
+    bool is_json = http != 0 && utf8_is_valid(text.ptr, text.len) && json_text_is_valid(text);
+    int status;
+    if (http == 200 && is_json) {
+        status = print_replies(text);
+    } else {
+        struct slice why = is_json ? json_unquoted(json_member(text, "message")) : text;
+        status = ctl_fail("admin: %.*s", (int)why.len, why.ptr != NULL ? why.ptr : "");
+    }
+    buf_fini(&reply);
+    return status;
+}
+
 int admin_call(const struct ctl_target *target, struct slice command, int timeout_ms)
 {
     struct admin_call call = {0};
-    int status = prepare(&call, target, command);
+    struct ops_client ops;
+    int status = fleet_check(target, &ops);
+    if (status == CTL_CONTINUE && target->ops != NULL)
+        return post(&ops, command);
+    if (status == CTL_CONTINUE)
+        status = prepare(&call, target, command);
     if (status == CTL_CONTINUE)
         status = ctl_target_connect(target, &call.redis);
     if (status == CTL_CONTINUE)

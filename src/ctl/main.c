@@ -27,7 +27,7 @@ static const struct command_row commands[] = {
     {"sub", "URL CHANNEL...", "subscribe at a node and print what arrives", ctl_sub},
     {"nodes", "", "list the nodes that are alive", ctl_nodes},
     {"admin", "JSON", "send an admin command and print the nodes' replies", ctl_admin},
-    {"drain", "NODE", "have a node hand its clients to the others", ctl_drain},
+    {"drain", "NODE", "have a node hand its clients to the others, and wait", ctl_drain},
     {"sim", "", "publish a market of random-walk symbols", ctl_sim},
     {"replay", "FILE", "publish a recorded feed or a tape", ctl_replay},
     {"bench", "", "measure load, losses and latency of a node", ctl_bench},

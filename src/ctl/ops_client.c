@@ -47,8 +47,9 @@ static void on_answer(struct evhttp_request *request, void *arg)
     x->status = evhttp_request_get_response_code(request);
 }
 
-static bool send_post(struct evhttp_connection *connection, const struct ops_client *c,
-                      struct exchange *x, const char *path, struct slice body)
+static bool send_request(struct evhttp_connection *connection, const struct ops_client *c,
+                         struct exchange *x, enum evhttp_cmd_type method, const char *path,
+                         struct slice body)
 {
     bool is_v6 = strchr(c->host, ':') != NULL;
     char host[sizeof c->host + 16];
@@ -59,14 +60,16 @@ static bool send_post(struct evhttp_connection *connection, const struct ops_cli
     struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
     evhttp_add_header(headers, "Host", host);
     evhttp_add_header(headers, "Connection", "close");
-    evhttp_add_header(headers, "Content-Type", "application/json");
-    evbuffer_add(evhttp_request_get_output_buffer(request), body.ptr, body.len);
+    if (method == EVHTTP_REQ_POST) {
+        evhttp_add_header(headers, "Content-Type", "application/json");
+        evbuffer_add(evhttp_request_get_output_buffer(request), body.ptr, body.len);
+    }
     /* It takes the request, also when it fails. */
-    return evhttp_make_request(connection, request, EVHTTP_REQ_POST, path) == 0;
+    return evhttp_make_request(connection, request, method, path) == 0;
 }
 
-int ops_client_post(const struct ops_client *c, const char *path, struct slice body,
-                    struct buf *reply)
+static int ask(const struct ops_client *c, enum evhttp_cmd_type method, const char *path,
+               struct slice body, struct buf *reply)
 {
     struct exchange x = {.reply = reply};
     struct event_base *base = event_base_new();
@@ -75,7 +78,7 @@ int ops_client_post(const struct ops_client *c, const char *path, struct slice b
     if (connection != NULL) {
         evhttp_connection_set_timeout(connection, OPS_CLIENT_TIMEOUT_S);
         evhttp_connection_set_max_body_size(connection, REPLY_BYTES_MAX);
-        if (send_post(connection, c, &x, path, body))
+        if (send_request(connection, c, &x, method, path, body))
             event_base_dispatch(base);
         evhttp_connection_free(connection);
     }
@@ -84,4 +87,15 @@ int ops_client_post(const struct ops_client *c, const char *path, struct slice b
     if (x.status == 0)
         buf_printf(reply, "%s:%u does not answer", c->host, (unsigned)c->port);
     return x.status;
+}
+
+int ops_client_post(const struct ops_client *c, const char *path, struct slice body,
+                    struct buf *reply)
+{
+    return ask(c, EVHTTP_REQ_POST, path, body, reply);
+}
+
+int ops_client_get(const struct ops_client *c, const char *path, struct buf *reply)
+{
+    return ask(c, EVHTTP_REQ_GET, path, (struct slice){0}, reply);
 }

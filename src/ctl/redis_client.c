@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define ARGS_MAX 16 /* the longest command we send has fewer */
+#define ARGS_MAX 32 /* the longest command we send has fewer */
 
 struct redis_client {
     redisContext *context;

@@ -21,7 +21,7 @@ int ctl_target_check(const struct ctl_target *target, struct redis_url *url)
 {
     const char *why;
     if (target->ops != NULL)
-        return ctl_misuse("--ops is not built yet for this command; use --redis");
+        return ctl_misuse("--ops is of no use to this command; use --redis");
     if (!is_prefix(target->prefix))
         return ctl_misuse("--prefix: at most %d printable characters without space",
                           PREFIX_BYTES_MAX);

@@ -35,29 +35,6 @@ struct query_slot {
     struct registry_node *node;
 };
 
-/* clang-format off */
-/* ARGV: most ids, longest id. */
-static const char list_script[] =
-    "local t = redis.call('TIME')\n"
-    "local now = string.format('(%.0f', t[1] * 1000 + math.floor(t[2] / 1000))\n"
-    "local ids = redis.pcall('ZRANGEBYSCORE', KEYS[1], now, '+inf', 'LIMIT', '0', ARGV[1])\n"
-    "local out = {}\n"
-    "for _, id in ipairs(ids) do\n"
-    "  if #id <= tonumber(ARGV[2]) then out[#out + 1] = id end\n"
-    "end\n"
-    "return out\n";
-
-/* ARGV: longest value, then fields. */
-static const char read_script[] =
-    "local out, max = {}, tonumber(ARGV[1])\n"
-    "if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then return out end\n"
-    "for i = 2, #ARGV do\n"
-    "  local n = redis.call('HSTRLEN', KEYS[1], ARGV[i])\n"
-    "  out[i - 1] = n > 0 and n <= max and redis.call('HGET', KEYS[1], ARGV[i])\n"
-    "end\n"
-    "return out\n";
-/* clang-format on */
-
 static void query_free(struct query *q)
 {
     list_remove(&q->member);
@@ -154,7 +131,7 @@ static void read_node(struct query *q, size_t index)
     for (size_t i = 0; i < REGISTRY_FIELD_COUNT; i++)
         args[1 + i] = slice_str(registry_field_name((enum registry_field)i));
     q->waiting++;
-    registry_run(q->registry, read_script, "node:", slice_str(slot->node->id), args,
+    registry_run(q->registry, registry_read_script, "node:", slice_str(slot->node->id), args,
                  1 + REGISTRY_FIELD_COUNT, on_node, slot);
 }
 
@@ -204,7 +181,7 @@ void registry_ask(struct registry *r,
     snprintf(count, sizeof count, "%d", REGISTRY_NODES_MAX);
     write_bound(r, REGISTRY_ID_MAX, len);
     const struct slice args[] = {slice_str(count), slice_str(len)};
-    registry_run(r, list_script, "nodes", slice_str(""), args, 2, on_ids, q);
+    registry_run(r, registry_list_script, "nodes", slice_str(""), args, 2, on_ids, q);
 }
 
 void registry_drop_queries(struct registry *r)

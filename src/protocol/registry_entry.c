@@ -20,6 +20,27 @@ static const struct {
 #undef REGISTRY_ROW
 };
 
+/* clang-format off */
+const char registry_list_script[] =
+    "local t = redis.call('TIME')\n"
+    "local now = string.format('(%.0f', t[1] * 1000 + math.floor(t[2] / 1000))\n"
+    "local ids = redis.pcall('ZRANGEBYSCORE', KEYS[1], now, '+inf', 'LIMIT', '0', ARGV[1])\n"
+    "local out = {}\n"
+    "for _, id in ipairs(ids) do\n"
+    "  if #id <= tonumber(ARGV[2]) then out[#out + 1] = id end\n"
+    "end\n"
+    "return out\n";
+
+const char registry_read_script[] =
+    "local out, max = {}, tonumber(ARGV[1])\n"
+    "if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then return out end\n"
+    "for i = 2, #ARGV do\n"
+    "  local n = redis.call('HSTRLEN', KEYS[1], ARGV[i])\n"
+    "  out[i - 1] = n > 0 and n <= max and redis.call('HGET', KEYS[1], ARGV[i])\n"
+    "end\n"
+    "return out\n";
+/* clang-format on */
+
 const char *registry_field_name(enum registry_field field)
 {
     return fields[field].name;

@@ -131,7 +131,9 @@ MISUSE = [
     (["pub", "trade:b", "--clear"], "nothing is kept"),
     (["pub", "quote:b", "--text", ""], "not empty"),
     (["pub", "quote:b", "1", "--config", "/nope"], "/nope"),
-    (["admin", "{}", "--ops", "http://127.0.0.1:9180"], "--ops is not built yet"),
+    (["sim", "--ops", "http://127.0.0.1:9180"], "--ops is of no use"),
+    (["nodes", "--ops", "127.0.0.1:9180"], "http://host:port is expected"),
+    (["admin", "{}", "--ops", "ftp://h:1"], "http://host:port is expected"),
     (["pub", "a:b", "1", "--redis", "http://h"], "--redis"),
     (["pub", "a:b", "1", "--redis", "redis://h:0"], "--redis"),
     (["sub", "ws://h:1/ws"], "too few arguments"),
@@ -151,6 +153,8 @@ MISUSE = [
     (["admin", "--timeout", "61", "{}"], "from 0 to 60"),
     (["drain"], "too few arguments"),
     (["drain", ""], "a node's id"),
+    (["drain", 'n"1'], "a node's id"),
+    (["drain", "n1", "--timeout", "x"], "whole number"),
     (["drain", "--seconds", "-1", "n1"], "whole number from 0"),
     (["nodes", "x"], "too many arguments"),
     (["sim", "x"], "too many arguments"),
@@ -290,12 +294,68 @@ def test_admin_without_nodes_fails_at_once(redis, ctl):
     assert done.returncode == 1 and "no node is listening" in done.stderr
 
 
+def register(redis, name, **fields):
+    redis("ZADD", "tc:nodes", int(time.time() * 1000) + 60000, name)
+    redis("HSET", f"tc:node:{name}", *[x for pair in fields.items() for x in pair])
+
+
+def begins_to_drain(redis):
+    def begin(node, command):
+        register(redis, node, state="draining", clients=2)
+        return {"node": node, "ok": True}
+    return begin
+
+
+def await_draining(process):
+    line = b""
+    while b"draining, 2 clients" not in line:
+        line = process.stderr.readline()
+        assert line, "it ended"
+
+
 def test_drain_addresses_its_node(redis, ctl, fake_nodes):
     nodes = fake_nodes(1, says(True))
-    assert run(ctl, redis, "drain", "--seconds", "9", 'n"1').returncode == 0
+    register(redis, "n1", state="ready", clients=3)
+    assert run(ctl, redis, "drain", "--no-wait", "--seconds", "9", "n1").returncode == 0
     heard = json.loads(nodes[0].heard)
     del heard["id"]
-    assert heard == {"cmd": "drain", "node": 'n"1', "seconds": 9}
+    assert heard == {"cmd": "drain", "node": "n1", "seconds": 9}
+
+
+def test_drain_waits_until_the_node_is_empty(redis, ctl, fake_nodes):
+    register(redis, "n1", state="ready", clients=2)
+    fake_nodes(1, begins_to_drain(redis))
+    process = ctl.start("--redis", redis.url, "drain", "n1")
+    await_draining(process)
+    assert process.poll() is None
+    register(redis, "n1", state="draining", clients=0)
+    assert process.wait(WAIT) == 0
+    assert b"draining, 0 clients" in process.stderr.read()
+
+
+@pytest.mark.parametrize("after,timeout,message", [
+    ({"state": "ready", "clients": 2}, 30, "takes clients again"),
+    ({"state": "draining", "clients": 2}, 1, "not empty after 1 s"),
+])
+def test_drain_that_does_not_end(redis, ctl, fake_nodes, after, timeout, message):
+    register(redis, "n1", state="ready", clients=2)
+    fake_nodes(1, begins_to_drain(redis))
+    process = ctl.start("--redis", redis.url, "drain", "n1", "--timeout", timeout)
+    await_draining(process)
+    register(redis, "n1", **after)
+    assert process.wait(WAIT) == 1
+    assert message in process.stderr.read().decode()
+
+
+def test_drain_of_nobody_sends_nothing(redis, ctl):
+    done = run(ctl, redis, "drain", "n9")
+    assert done.returncode == 1 and "no node 'n9' is registered" in done.stderr
+
+
+def test_drain_that_is_refused_does_not_wait(redis, ctl, fake_nodes):
+    fake_nodes(1, says(False))
+    register(redis, "n1", state="ready", clients=3)
+    assert run(ctl, redis, "drain", "n1").returncode == 1
 
 
 # --- nodes -------------------------------------------------------------------------------------
@@ -317,6 +377,16 @@ def test_nodes_prints_the_living(redis, ctl):
     assert lines[1].split()[:3] == ["n1", "ready", "127.0.0.1:8080"]
     assert "12" in lines[1].split() and "\x1b" not in lines[1]
     assert lines[2].split()[:2] == ["n2", "-"], "its hash is gone already"
+
+
+def test_nodes_leaves_out_what_no_node_wrote(redis, ctl):
+    far = int(time.time() * 1000) + 60000
+    redis("ZADD", "tc:nodes", far, "n1", far, "a b", far, "x" * 70, far, b"\xff", far, "n2")
+    redis("HSET", "tc:node:n1", "state", "x" * 100000, "clients", "-1", "channels", "7")
+    redis("SET", "tc:node:n2", "a string")
+    done = run(ctl, redis, "nodes", "--json", check=True)
+    nodes = {n["id"]: n for n in json.loads(done.stdout)["nodes"]}
+    assert nodes == {"n1": {"id": "n1", "channels": 7}, "n2": {"id": "n2"}}
 
 
 # --- sim ---------------------------------------------------------------------------------------
