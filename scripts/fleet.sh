@@ -60,9 +60,10 @@ clean() {
     printf '%s' "${text:0:100}"
 }
 
-now_ms() {
-    local now=$EPOCHREALTIME
-    printf '%s' "${now%.*}${now:11:3}"
+# Unix time. Into a variable, because a subshell for each look at the clock would cost more than all
+# the rest.
+tell_ms() { # NAME
+    printf -v "$1" '%s' $((${EPOCHREALTIME/./} / 1000))
 }
 
 # --- Redis -----------------------------------------------------------------------------------------
@@ -123,10 +124,11 @@ redis_trouble='' # why the last call failed
 # Runs commands, one an argument, over one connection. Lines of replies: redis_lines. Fails unless
 # all of them were answered; an error of Redis is an answer, "(error) ...".
 redis_try() { # LIMIT_S COMMAND...
-    local limit=$1 output status=0 last
+    local limit=$1 input output status=0 last
     shift
-    output=$(printf '%s\n' "$@" 'ECHO @end' |
-        timeout -k 1 "$limit" "${redis_cli[@]}" 2>&1 | head -c $REPLY_BYTES_MAX) || status=$?
+    printf -v input '%s\n' "$@" 'ECHO @end'
+    output=$(timeout -k 1 "$limit" "${redis_cli[@]}" 2>&1 <<<"$input" |
+        head -c $REPLY_BYTES_MAX) || status=$?
     mapfile -t redis_lines <<<"$output"
     last=${redis_lines[-1]}
     if [ "$last" = '"@end"' ]; then
@@ -205,10 +207,10 @@ declare -A FIELD_PATTERNS=(
 )
 declare -A REQUIRED=([address]=1 [state]=1 [clients]=1 [started]=1)
 
-# Reads ids that are not past their time; sets `alive`, and seen_ms by how long each still counts.
+# Takes the time and the ids that are not past theirs from redis_lines; sets `alive`, seen_ms (how long
+# each still counts), and `at`, where the rest begins.
 read_ids() {
-    local at score line
-    redis TIME "ZREVRANGE ${prefix}nodes 0 $NODES_MAX WITHSCORES" || return 1
+    local score line
     alive=()
     odd=()
     read_value "${redis_lines[0]}"
@@ -220,6 +222,7 @@ read_ids() {
     }
     redis_now_ms=$((redis_now_ms * 1000 + 10#$value / 1000))
     line=${redis_lines[2]:-}
+    at=3
     case $line in
     '(empty array)' | '(empty list or set)') return 0 ;;
     '(error)'*)
@@ -228,6 +231,7 @@ read_ids() {
         ;;
     esac
     for ((at = 2; at + 1 < ${#redis_lines[@]}; at += 2)); do
+        [[ ${redis_lines[at]} != '"@'* ]] || break
         read_value "${redis_lines[at + 1]}"
         score=$value
         read_value "${redis_lines[at]}"
@@ -285,24 +289,36 @@ take_node() { # ID LINE...
     [ -n "${instance[$id]}" ] || instance[$id]=${started[$id]}
 }
 
+declare -a known=() # ids that are asked for at once, in the order in which they are shown
+
+are_known() { # ID...
+    local id
+    for id in "$@"; do
+        [[ " ${known[*]} " == *" $id "* ]] || return 1
+    done
+}
+
 # Reads the whole registry. Fails when Redis does; redis_trouble says why.
 fleet_read() {
-    local id line owner='' next fault alive commands=() entry=()
-    read_ids || return 1
-    ids=()
-    [ ${#alive[@]} -gt 0 ] || return 0
-    mapfile -t alive < <(printf '%s\n' "${alive[@]}" | sort -V)
-    for id in "${alive[@]}"; do
-        commands+=("ECHO @$id" "HMGET ${prefix}node:$id ${FIELDS[*]}")
+    local id line at owner='' next fault alive=() commands entry=()
+    while :; do
+        commands=(TIME "ZREVRANGE ${prefix}nodes 0 $NODES_MAX WITHSCORES")
+        for id in "${known[@]}"; do
+            commands+=("ECHO @$id" "HMGET ${prefix}node:$id ${FIELDS[*]}")
+        done
+        redis "${commands[@]}" || return 1
+        read_ids || return 1
+        ! are_known "${alive[@]}" || break
+        mapfile -t known < <(printf '%s\n' "${alive[@]}" | sort -V)
     done
-    redis "${commands[@]}" || return 1
-    for line in "${redis_lines[@]}" '"@"'; do
-        if [[ ! $line =~ ^\"@(.*)\"$ ]]; then
+    ids=()
+    for line in "${redis_lines[@]:at}" '"@"'; do
+        if [[ $line != '"@'* ]]; then
             entry+=("$line")
             continue
         fi
-        next=${BASH_REMATCH[1]}
-        if [ -n "$owner" ]; then
+        next=${line#'"@'}
+        if [[ -n $owner && " ${alive[*]} " == *" $owner "* ]]; then
             take_node "$owner" "${entry[@]}"
             if [ -z "$fault" ]; then
                 ids+=("$owner")
@@ -310,7 +326,7 @@ fleet_read() {
                 odd+=("$owner: $fault")
             fi
         fi
-        owner=$next
+        owner=${next%\"}
         entry=()
     done
 }
