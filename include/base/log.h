@@ -40,7 +40,8 @@ struct log_field {
 void log_init(enum log_level level, enum log_format format, const char *node);
 void log_fini(void); /* writes what is queued, for at most a second */
 
-void log_set_level(enum log_level level); /* any thread */
+void log_set_level(enum log_level level);    /* any thread */
+void log_set_format(enum log_format format); /* any thread: of the lines from now on */
 bool log_is_on(enum log_level level);
 bool log_level_parse(struct slice name, enum log_level *level);
 const char *log_level_name(enum log_level level);

@@ -36,7 +36,7 @@ struct store;
 struct bus_setup {
     struct loop *loop; /* the main thread's */
     struct evdns_base *dns;
-    const struct config *config; /* shared */
+    const struct config *config; /* borrowed, until bus_set_config */
     struct metrics *metrics;     /* of the main thread */
     const char *node_id;
     struct store *store; /* what clients publish goes through; borrowed */
@@ -48,7 +48,8 @@ struct bus_setup {
     void *on_feed_arg;
 };
 
-struct bus *bus_new(const struct bus_setup *setup); /* node_id and config outlive it */
+/* node_id and what config says of [redis] outlive it. */
+struct bus *bus_new(const struct bus_setup *setup);
 void bus_hang_up(struct bus *b); /* ends the links; nothing may be asked of them any more */
 void bus_free(struct bus *b);
 
@@ -59,6 +60,10 @@ struct hub_upstream bus_upstream(struct bus *b);
 void bus_set_hubs(struct bus *b, struct hub **hubs, unsigned count);
 void bus_forget_hubs(struct bus *b); /* before they are freed: nothing is posted to them any more */
 void bus_start(struct bus *b);       /* dials */
+
+/* Goes on with the configuration that succeeds the present one; borrowed like that. Before the hubs
+ * hear of it, because they may ask for a channel of a namespace that is new. */
+void bus_set_config(struct bus *b, const struct config *next);
 
 /* NULL while the feed is ok, else static text why it is suspect. Any thread. */
 const char *bus_readiness(const struct bus *b);

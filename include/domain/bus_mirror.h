@@ -9,6 +9,9 @@
 
 #include "domain/bus_priv.h"
 
+/* The namespaces are now those of next. */
+void bus_mirror_set_config(struct bus *b, const struct config *next);
+
 void bus_mirror_init(struct bus *b); /* the configuration and the prefix are known */
 void bus_mirror_fini(struct bus *b);
 

@@ -56,6 +56,7 @@ struct bus {
     uint64_t mirrored;   /* channels that stay without a follower */
     uint64_t held_bytes; /* of messages kept back, on all channels */
     bool has_lost;       /* the subscriber link was up once before: what lies between is a hole */
+    size_t reply_bytes;  /* the command link's limit */
     char admin_channel[80];
     _Atomic(const char *) reason; /* why the feed is suspect; NULL: it is ok */
 };

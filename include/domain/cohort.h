@@ -205,6 +205,7 @@ void cohort_resume(struct cohort *c, uint32_t index);
 /* For cohort.c: makes and ends the gates of the present subs. */
 void cohort_make_gates(struct cohort *c);
 void cohort_drop_gates(struct cohort *c);
+bool cohort_has_present_gates(const struct cohort *c); /* would they be made like this today? */
 
 /* A publication of a subscription with a gate: passes now, or later, or never. */
 void cohort_gate_take(struct cohort *c, uint32_t sub_index, struct item *item);

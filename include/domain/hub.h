@@ -193,6 +193,10 @@ void hub_post_live(struct hub *h, struct slice channel, struct publication *last
 /* ok only once everything that could be healed was posted. */
 void hub_post_feed(struct hub *h, bool ok, const char *reason);
 
+/* Hands over the configuration that succeeds the present one (hub_config.c): shares next. What the
+ * hub is posted afterwards finds it taken. */
+void hub_post_config(struct hub *h, const struct config *next);
+
 /* Answers upstream.recover. recovered: the list is exactly what lies between the asked position and
  * the place of this message among the posts to this hub. */
 void hub_post_recovery(struct hub *h, uint64_t token, struct publication **list, uint32_t count,

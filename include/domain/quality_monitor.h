@@ -31,7 +31,7 @@ struct quality_monitor;
 
 struct quality_monitor_setup {
     struct loop *loop;           /* the main thread's */
-    const struct config *config; /* outlives it */
+    const struct config *config; /* borrowed, until quality_monitor_set_config */
     struct metrics *metrics;     /* of the main thread */
     struct metrics *const *all_metrics;
     size_t metrics_count;
@@ -40,6 +40,8 @@ struct quality_monitor_setup {
 };
 
 struct quality_monitor *quality_monitor_new(const struct quality_monitor_setup *setup);
+/* Goes on with another configuration, borrowed: other thresholds count from the next look on. */
+void quality_monitor_set_config(struct quality_monitor *m, const struct config *next);
 void quality_monitor_free(struct quality_monitor *m); /* once the store and the workers are gone */
 
 /* Somebody known by name ("session:…", "user:…") has connected. Copies name. Any thread. */

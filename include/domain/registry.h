@@ -43,6 +43,9 @@ void registry_free(struct registry *r); /* once the bus has hung up */
 
 void registry_start(struct registry *r); /* after bus_start */
 
+/* Goes on with another configuration, borrowed; the entry is written soon. */
+void registry_set_config(struct registry *r, const struct config *next);
+
 /* Something that the entry shows has changed: it is written soon. */
 void registry_touch(struct registry *r);
 

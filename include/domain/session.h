@@ -83,6 +83,9 @@ void session_on_timer(struct session *s);
 void session_on_blocked(struct session *s);
 void session_on_drained(struct session *s);
 
+/* node.ping_ms or heartbeat_ms changed: its timer follows. is_ping: the former did. */
+void session_on_periods(struct session *s, bool is_ping);
+
 /* For the cohort: the member moved. */
 void session_set_member_index(void *session, uint32_t index);
 

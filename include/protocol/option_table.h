@@ -28,7 +28,7 @@ enum option_type {
 
 enum option_flag {
     OPTION_UNBUILT = 1, /* accepted, has no effect yet: a warning when it is set */
-    OPTION_RELOAD = 2,  /* a running node takes a new value */
+    OPTION_RELOAD = 2,  /* a running node takes a new value; others need a restart */
     OPTION_SECRET = 4,  /* its value is never shown, in an error or anywhere else */
     OPTION_AUTO = 8,    /* `auto` is allowed: worked out by automatic, or from another option */
     OPTION_ZERO = 16,   /* 0 is allowed although it is less than min */
@@ -81,6 +81,16 @@ void option_append_allowed(struct buf *out, const struct option *o);
  * nothing: whoever builds the snapshot works it out.
  */
 bool option_assign(const struct option *o, void *base, struct slice value, struct buf *why);
+
+/* Is the option the same in two of its bases (both struct config, or both config_namespace)? */
+bool option_is_equal(const struct option *o, const void *a, const void *b);
+
+/* Makes the option in `to` what it is in `from`; texts are copied. */
+void option_copy(const struct option *o, void *to, const void *from);
+
+/* Appends the option's value as a file would have it, bounded and harmless as option_append_shown
+ * makes it; "(secret)" for one that is never shown. */
+void option_append_value(struct buf *out, const struct option *o, const void *base);
 
 /* Releases the texts of all rows of struct config (or of struct config_namespace). */
 void option_release(void *base, bool is_namespace);

@@ -31,6 +31,9 @@ const char *listener_address(const struct listener *l);
 /* Bounds what the kernel holds unsent for each socket accepted from now on; 0: as it likes. */
 void listener_set_unsent_bytes(struct listener *l, int bytes);
 
+/* Sockets over all workers, as for listener_new, from now on. */
+void listener_set_max_sockets(struct listener *l, uint64_t max_sockets);
+
 void listener_start(struct listener *l); /* begins to accept */
 void listener_stop(struct listener *l);  /* stops accepting, for good */
 

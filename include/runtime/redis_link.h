@@ -75,6 +75,9 @@ struct redis_link *redis_link_new(struct event_base *base, struct evdns_base *dn
  * next turn of the loop: run one before evdns_base_free. */
 void redis_link_free(struct redis_link *l);
 
+/* Another limit of payload_bytes, from the next bytes on. */
+void redis_link_set_payload_bytes(struct redis_link *l, size_t payload_bytes);
+
 bool redis_link_is_up(const struct redis_link *l);
 
 /* Gives up the present connection (it is open but dead) and redials: on_down, then backoff. */

@@ -31,6 +31,9 @@ struct redis_parse *redis_parse_new(bool is_subscriber, size_t payload_bytes,
                                     const struct redis_parse_ops *ops, void *arg);
 void redis_parse_free(struct redis_parse *p);
 
+/* Another limit, from the next feed on; what is being skipped is skipped to its end. */
+void redis_parse_set_payload_bytes(struct redis_parse *p, size_t payload_bytes);
+
 /* As new, for another connection. */
 void redis_parse_reset(struct redis_parse *p);
 

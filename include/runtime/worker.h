@@ -78,6 +78,9 @@ void worker_free(struct worker *w);
 /* Hands a connected, non-blocking socket over. Any thread. load must have been raised for it. */
 void worker_give_socket(struct worker *w, int fd);
 
+/* Goes on with another configuration: shares next, lets go of the one before. Owner thread. */
+void worker_take_config(struct worker *w, const struct config *next);
+
 /* Calls visit for every connection. Owner thread; visit may close the connection it is given. */
 void worker_each_conn(struct worker *w, void (*visit)(struct conn *c, void *arg), void *arg);
 

@@ -22,6 +22,8 @@ struct admin_setup {
     struct metrics *metrics; /* of the main thread */
     struct bus *bus;
     struct drain *drain;
+    /* Appends members of a reply, each with a comma in front; false with a line in error. */
+    bool (*reload)(void *arg, struct buf *report, struct buf *error);
     bool (*may_undrain)(const void *arg); /* a node that stops stays drained */
     void *arg;
     struct worker **workers;
@@ -30,6 +32,9 @@ struct admin_setup {
 
 struct admin *admin_new(const struct admin_setup *setup);
 void admin_free(struct admin *a); /* no call may be under way: the workers are stopped */
+
+/* Goes on with another configuration, borrowed. */
+void admin_set_config(struct admin *a, const struct config *next);
 
 /* A message of the admin channel; borrows. */
 void admin_on_message(struct admin *a, struct slice payload);

@@ -39,6 +39,9 @@ void ops_http_set_bus(struct ops_http *o, struct bus *bus, struct store *store);
 void ops_http_set_fleet(struct ops_http *o, struct registry *registry, struct worker **workers,
                         unsigned worker_count);
 
+/* Goes on with another configuration, borrowed. */
+void ops_http_set_config(struct ops_http *o, const struct config *next);
+
 /* While the store still answers: it may be owed answers. */
 void ops_http_free(struct ops_http *o);
 const char *ops_http_address(const struct ops_http *o); /* as bound */

@@ -22,6 +22,7 @@ struct ops_fleet_setup {
 };
 
 struct ops_fleet *ops_fleet_new(const struct ops_fleet_setup *setup);
+void ops_fleet_set_config(struct ops_fleet *f, const struct config *next); /* borrows */
 
 /* Once the loop has ended. Requests that wait are left to the HTTP server, unanswered. */
 void ops_fleet_free(struct ops_fleet *f);

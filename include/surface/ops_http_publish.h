@@ -18,6 +18,7 @@ struct ops_publisher;
 
 /* Both are borrowed. */
 struct ops_publisher *ops_publisher_new(const struct config *config, struct store *store);
+void ops_publisher_set_config(struct ops_publisher *p, const struct config *next); /* borrows */
 
 /* Before the HTTP server is freed: requests that wait for Redis are left to it, unanswered. */
 void ops_publisher_free(struct ops_publisher *p);

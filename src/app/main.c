@@ -5,6 +5,7 @@
  * standard error. Exit status: 0 after an orderly end, 1 when the node could not start, 2 for a
  * command line or configuration that is wrong.
  */
+#include "app/reload.h"
 #include "app/server.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -76,29 +77,18 @@ static int read_arguments(int argc, char **argv, struct arguments *out)
     return -1;
 }
 
-static void log_warnings(struct buf *warnings)
-{
-    char *line = warnings->data;
-    char *end = line + warnings->len;
-    while (warnings->len > 0 && line < end) {
-        char *stop = memchr(line, '\n', (size_t)(end - line));
-        size_t len = stop != NULL ? (size_t)(stop - line) : (size_t)(end - line);
-        log_warn("config", LOG_SLICE("warning", slice_of(line, len)));
-        line += len + 1;
-    }
-}
-
-static int serve(struct config *config, struct buf *warnings)
+static int serve(struct config *config, const struct config_source *source,
+                 const struct buf *warnings)
 {
     struct buf error = {0}, ready = {0};
-    struct server *server = server_new(config, &error);
+    struct server *server = server_new(config, source, &error);
     if (server == NULL) {
         fprintf(stderr, "tickcast: %.*s\n", (int)error.len, error.data);
         buf_fini(&error);
         return EXIT_FAILURE;
     }
     log_init(config->node.log_level, config->node.log_format, config->node.id);
-    log_warnings(warnings);
+    reload_log_warnings(warnings);
     server_ready_line(server, &ready);
     log_info("started", LOG_STR("version", TICKCAST_VERSION), LOG_INT("pid", getpid()));
     fwrite(ready.data, 1, ready.len, stdout);
@@ -125,7 +115,7 @@ static int load_and_serve(const struct arguments *arguments)
         config_unref(config);
         status = EXIT_SUCCESS;
     } else {
-        status = serve(config, &warnings);
+        status = serve(config, &source, &warnings);
     }
     buf_fini(&error);
     buf_fini(&warnings);

@@ -7,6 +7,7 @@
  */
 #include "app/server.h"
 
+#include "app/reload.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "domain/bus.h"
@@ -38,7 +39,10 @@
 #define HOST_NAME_BYTES 64
 
 struct server {
-    struct config *config;
+    struct config *config; /* what is running: replaced by each reload */
+    struct config *first;  /* as at the start: texts of what needs a restart are borrowed from it */
+    const struct config_source *source;
+    bool has_made_up_id; /* node.id was left to us */
     struct loop *loop;
     struct metrics metrics; /* of the main thread */
     struct metrics **all_metrics;
@@ -154,12 +158,15 @@ static void on_stop_signal(evutil_socket_t number, short what, void *arg)
     stop_when_drained(s); /* by command, before */
 }
 
+/* The kernel and libevent make one call of some of the signals of a burst; the last one counts. */
 static void on_reload_signal(evutil_socket_t number, short what, void *arg)
 {
     (void)number;
     (void)what;
-    (void)arg;
-    log_warn("reload_not_built", LOG_STR("effect", "none; restart the node to change options"));
+    struct buf report = {0}, error = {0};
+    (void)server_reload(arg, &report, &error); /* it was logged */
+    buf_fini(&report);
+    buf_fini(&error);
 }
 
 static void watch_signals(struct server *s)
@@ -180,6 +187,11 @@ static void on_admin(void *arg, struct slice payload)
 {
     struct server *s = arg;
     admin_on_message(s->admin, payload);
+}
+
+static bool on_admin_reload(void *arg, struct buf *report, struct buf *error)
+{
+    return server_reload(arg, report, error);
 }
 
 static enum node_state node_state(void *arg)
@@ -226,9 +238,14 @@ static void make_workers(struct server *s)
     }
 }
 
+static uint64_t max_sockets_of(const struct config *config)
+{
+    return (uint64_t)config->listen.max_connections + SPARE_SOCKETS;
+}
+
 static bool bind_listeners(struct server *s, struct buf *error)
 {
-    uint64_t max_sockets = (uint64_t)s->config->listen.max_connections + SPARE_SOCKETS;
+    uint64_t max_sockets = max_sockets_of(s->config);
     s->listener = listener_new(s->loop, s->config->listen.address, s->workers, s->worker_count,
                                max_sockets, &s->metrics, error);
     if (s->listener == NULL)
@@ -254,6 +271,7 @@ static void name_node(struct server *s)
     host[strcspn(host, ".")] = '\0';
     const char *port = strrchr(listener_address(s->listener), ':') + 1;
     buf_printf(&id, "%.40s-%s", host, port);
+    s->has_made_up_id = true;
     free(s->config->node.id);
     s->config->node.id = mem_strndup(id.data, id.len);
     buf_fini(&id);
@@ -308,6 +326,7 @@ static void make_domain(struct server *s)
                                       .metrics = &s->metrics,
                                       .bus = s->bus,
                                       .drain = s->drain,
+                                      .reload = on_admin_reload,
                                       .may_undrain = is_staying,
                                       .arg = s,
                                       .workers = s->workers,
@@ -316,10 +335,13 @@ static void make_domain(struct server *s)
     make_registry(s);
 }
 
-struct server *server_new(struct config *config, struct buf *error)
+struct server *server_new(struct config *config, const struct config_source *source,
+                          struct buf *error)
 {
     struct server *s = mem_zalloc(sizeof *s);
     s->config = config;
+    s->first = config_ref(config);
+    s->source = source;
     s->loop = loop_new();
     make_workers(s);
     if (!bind_listeners(s, error)) {
@@ -330,6 +352,40 @@ struct server *server_new(struct config *config, struct buf *error)
     make_domain(s);
     watch_signals(s);
     return s;
+}
+
+/* --- reloading ------------------------------------------------------------------------------ */
+
+/* The main thread's parts first: a worker that has heard of a namespace asks the bus for it. */
+static void hand_out_config(struct server *s, const struct config *next)
+{
+    bus_set_config(s->bus, next);
+    registry_set_config(s->registry, next);
+    quality_monitor_set_config(s->monitor, next);
+    admin_set_config(s->admin, next);
+    ops_http_set_config(s->ops, next);
+    listener_set_max_sockets(s->listener, max_sockets_of(next));
+    listener_set_unsent_bytes(s->listener, (int)next->limits.unsent_bytes);
+    for (unsigned i = 0; i < s->worker_count; i++)
+        hub_post_config(s->hubs[i], next);
+}
+
+bool server_reload(struct server *s, struct buf *report, struct buf *error)
+{
+    struct config_changes changes = {0};
+    struct config *next =
+        reload_read(s->source, s->config, s->has_made_up_id, &changes, error);
+    if (next == NULL) {
+        log_error("reload_failed", LOG_SLICE("error", buf_slice(error)));
+        return false;
+    }
+    reload_log(&changes, s->config, next);
+    config_changes_append_json(&changes, report);
+    hand_out_config(s, next);
+    config_unref(s->config);
+    s->config = next;
+    config_changes_fini(&changes);
+    return true;
 }
 
 void server_ready_line(const struct server *s, struct buf *out)
@@ -393,5 +449,6 @@ void server_free(struct server *s)
     free(s->workers);
     free(s->all_metrics);
     config_unref(s->config);
+    config_unref(s->first);
     free(s);
 }

@@ -44,8 +44,9 @@ static atomic_int min_level = LOG_INFO;
 static atomic_uint_fast64_t drop_count;
 static atomic_uint_fast64_t stop_at_ms; /* monotonic; 0 while the writer has no reason to end */
 
+static atomic_int line_format = LOG_TEXT;
+
 /* Set by log_init before there is a second thread, and left alone from then on. */
-static enum log_format line_format = LOG_TEXT;
 static char node_name[NODE_BYTES];
 static pthread_t writer;
 
@@ -64,6 +65,11 @@ static struct {
 void log_set_level(enum log_level level)
 {
     atomic_store_explicit(&min_level, (int)level, memory_order_relaxed); /* orders nothing else */
+}
+
+void log_set_format(enum log_format format)
+{
+    atomic_store_explicit(&line_format, (int)format, memory_order_relaxed); /* the same */
 }
 
 bool log_is_on(enum log_level level)
@@ -404,7 +410,7 @@ static bool set_running(bool running)
 void log_init(enum log_level level, enum log_format format, const char *node)
 {
     log_set_level(level);
-    line_format = format;
+    log_set_format(format);
     snprintf(node_name, sizeof node_name, "%s", node);
     atomic_store(&stop_at_ms, 0);
     set_running(true);

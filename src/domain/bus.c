@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "protocol/channel.h"
+#include "protocol/config_change.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -500,6 +501,7 @@ void bus_start(struct bus *b)
     const char *why;
     if (!redis_url_parse(config->redis.url, &link.url, &why))
         abort(); /* the configuration was checked when it was loaded */
+    b->reply_bytes = link.payload_bytes;
     struct event_base *base = loop_base(b->setup.loop);
     b->command = redis_link_new(base, b->setup.dns, &link, &command_ops, b);
     link.is_subscriber = true;
@@ -517,6 +519,29 @@ void bus_start(struct bus *b)
         .arg = b,
     };
     b->health = feed_health_new(&health);
+}
+
+/* A reply that is on its way was asked for under the limit before, and one that is over the link's
+ * limit ends the link: that of the command link only rises. */
+static void set_link_limits(struct bus *b, const struct config *next)
+{
+    size_t bytes = (size_t)next->limits.payload_bytes;
+    if (b->subscriber != NULL)
+        redis_link_set_payload_bytes(b->subscriber, bytes);
+    b->reply_bytes = bytes > b->reply_bytes ? bytes : b->reply_bytes;
+    if (b->command != NULL)
+        redis_link_set_payload_bytes(b->command, b->reply_bytes);
+}
+
+void bus_set_config(struct bus *b, const struct config *next)
+{
+    size_t it = 0;
+    struct bus_channel *c;
+    while ((c = map_next(&b->channels, &it)) != NULL)
+        c->ns = config_successor(next, b->setup.config, c->ns);
+    bus_mirror_set_config(b, next);
+    set_link_limits(b, next);
+    b->setup.config = next;
 }
 
 void bus_hang_up(struct bus *b)

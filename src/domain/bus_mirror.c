@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "protocol/channel.h"
+#include "protocol/config_change.h"
 
 #include <stdlib.h>
 
@@ -280,6 +281,12 @@ void bus_mirror_init(struct bus *b)
         if (config->namespaces[i].mirror)
             mirror_init(&b->mirrors[b->mirror_count++], b, &config->namespaces[i]);
     }
+}
+
+void bus_mirror_set_config(struct bus *b, const struct config *next)
+{
+    for (unsigned i = 0; i < b->mirror_count; i++)
+        b->mirrors[i].ns = config_successor(next, b->setup.config, b->mirrors[i].ns);
 }
 
 void bus_mirror_fini(struct bus *b)

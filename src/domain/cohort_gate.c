@@ -55,6 +55,18 @@ void cohort_make_gates(struct cohort *c)
     }
 }
 
+bool cohort_has_present_gates(const struct cohort *c)
+{
+    for (uint32_t i = 0; i < c->sub_count; i++) {
+        uint32_t interval_ms = c->gates != NULL ? c->gates[i].interval_ms : 0;
+        bool is_batch = c->gates != NULL && c->gates[i].is_batch;
+        if (gate_interval_ms(&c->subs[i]) != interval_ms ||
+            (c->subs[i].channel->ns->batch_ms != 0) != is_batch)
+            return false;
+    }
+    return true;
+}
+
 static void drop_held(struct cohort_gate *g)
 {
     for (uint32_t i = 0; i < g->held_count; i++)

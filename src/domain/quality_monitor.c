@@ -164,11 +164,9 @@ static uint64_t tick_ms(const struct quality_limits *limits)
     return ms < TICK_LEAST_MS ? TICK_LEAST_MS : ms;
 }
 
-struct quality_monitor *quality_monitor_new(const struct quality_monitor_setup *setup)
+static struct quality_limits read_limits(const struct config *config)
 {
-    struct quality_monitor *m = mem_zalloc(sizeof *m);
-    const struct config *config = setup->config;
-    const struct quality_limits limits = {
+    return (struct quality_limits){
         .window_ms = (uint64_t)config->quality.window_ms,
         .short_window_ms = (uint64_t)config->quality.short_lived_window_ms,
         .min_pings = (uint64_t)config->quality.min_pings,
@@ -176,6 +174,12 @@ struct quality_monitor *quality_monitor_new(const struct quality_monitor_setup *
                        [ALERT_RTT_DEVIATION] = (uint64_t)config->quality.rtt_deviation_ms,
                        [ALERT_SHORT_LIVED] = (uint64_t)config->quality.short_lived_per_hour},
     };
+}
+
+struct quality_monitor *quality_monitor_new(const struct quality_monitor_setup *setup)
+{
+    struct quality_monitor *m = mem_zalloc(sizeof *m);
+    const struct quality_limits limits = read_limits(setup->config);
     m->setup = *setup;
     for (enum alert id = 0; id < ALERT_COUNT; id++)
         m->news[id].monitor = m;
@@ -185,6 +189,12 @@ struct quality_monitor *quality_monitor_new(const struct quality_monitor_setup *
     m->timer = loop_timer_new(setup->loop, on_tick, m);
     loop_timer_repeat(m->timer, tick_ms(&limits));
     return m;
+}
+
+void quality_monitor_set_config(struct quality_monitor *m, const struct config *next)
+{
+    m->setup.config = next;
+    m->quality.limits = read_limits(next); /* the windows themselves need a restart */
 }
 
 void quality_monitor_free(struct quality_monitor *m)

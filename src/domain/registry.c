@@ -222,6 +222,12 @@ void registry_touch(struct registry *r)
         loop_timer_set(r->timer, since_ms < TOUCH_MS_MIN ? TOUCH_MS_MIN - since_ms : 0);
 }
 
+void registry_set_config(struct registry *r, const struct config *next)
+{
+    r->setup.config = next;
+    registry_touch(r);
+}
+
 void registry_leave(struct registry *r)
 {
     loop_timer_cancel(r->timer);

@@ -116,6 +116,13 @@ void session_on_timer(struct session *s)
     arm_timer(s);
 }
 
+void session_on_periods(struct session *s, bool is_ping)
+{
+    if (is_ping)
+        plan_ping(s); /* spread again: not all in the same moment */
+    arm_timer(s);
+}
+
 /* --- membership ---------------------------------------------------------------------------- */
 
 void session_set_member_index(void *session, uint32_t index)

@@ -17,7 +17,9 @@ static const char head[] =
     "# with # or ;. The environment (TICKCAST_SECTION_KEY, TICKCAST_NAMESPACE_NAME_KEY) comes "
     "before\n"
     "# this file, and --set section.key=value or --set namespace.NAME.key=value before both.\n"
-    "# `tickcast -t -c FILE` checks a file.\n";
+    "# `tickcast -t -c FILE` checks a file. `Reload: yes` says that a running node takes a new value "
+    "on\n"
+    "# SIGHUP; the others need a restart.\n";
 
 /* Appends text as comment lines broken between words. */
 static void print_comment(struct buf *out, struct slice text)
@@ -52,6 +54,7 @@ static void print_option(struct buf *out, const struct option *o, bool is_set, c
         buf_append_str(&text, " Not built yet.");
     buf_append_str(out, "\n");
     print_comment(out, buf_slice(&text));
+    buf_append_str(out, (o->flags & OPTION_RELOAD) != 0 ? "# Reload: yes.\n" : "# Reload: no.\n");
     buf_fini(&text);
     buf_printf(out, "%s%s =%s%s\n", is_set ? "" : "#", o->key, value[0] != '\0' ? " " : "", value);
 }

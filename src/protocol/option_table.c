@@ -159,16 +159,16 @@ const struct option option_table[] = {
     {FIELD(node, id, OPTION_TEXT, ""), UP_TO(64), CHECKED(check_id),
      HELP("Name of this node in the fleet, different for every node. Empty: the host's name, '-' and the "
           "port of the client listener.")},
-    {FIELD(node, advertise, OPTION_TEXT, ""), UP_TO(TEXT_MAX), CHECKED(check_advertise),
+    {FIELD(node, advertise, OPTION_TEXT, ""), UP_TO(TEXT_MAX), CHECKED(check_advertise), FLAGS(OPTION_RELOAD),
      HELP("host:port at which others reach the client listener, shown in the node registry. Empty: the "
           "address it is bound to.")},
     {FIELD(node, workers, OPTION_INT, "auto"), IN(1, WORKERS_MAX), AUTO(count_cores), FLAGS(OPTION_AUTO),
      HELP("Threads that serve clients. auto: the cores this process may use, at most 64.")},
     {FIELD(node, log_level, OPTION_WORD, "info"), ONE_OF(log_levels), FLAGS(OPTION_RELOAD),
      HELP("The least important lines that are logged.")},
-    {FIELD(node, log_format, OPTION_WORD, "text"), ONE_OF(log_formats),
+    {FIELD(node, log_format, OPTION_WORD, "text"), ONE_OF(log_formats), FLAGS(OPTION_RELOAD),
      HELP("Log lines on standard error as key=value text, or one JSON object each.")},
-    {FIELD(node, echo, OPTION_BOOL, "no"),
+    {FIELD(node, echo, OPTION_BOOL, "no"), FLAGS(OPTION_RELOAD),
      HELP("Adds /echo, a plain WebSocket echo for protocol conformance suites.")},
     {FIELD(node, ping_ms, OPTION_INT, "25000"), IN(100, HOUR_MS), FLAGS(OPTION_ZERO | OPTION_RELOAD),
      HELP("Milliseconds between WebSocket pings to a client, which is closed after two without an answer. "
@@ -243,12 +243,12 @@ const struct option option_table[] = {
           "passed limits.soft_bytes.")},
     {FIELD(limits, hard_age_ms, OPTION_INT, "60000"), IN(1, HOUR_MS), FLAGS(OPTION_RELOAD),
      HELP("The same for limits.hard_bytes.")},
-    {FIELD(limits, unsent_bytes, OPTION_INT, "65536"), IN(0, GIB),
+    {FIELD(limits, unsent_bytes, OPTION_INT, "65536"), IN(0, GIB), FLAGS(OPTION_RELOAD),
      HELP("Bytes for a client that the kernel may hold without having sent them (TCP_NOTSENT_LOWAT): more "
           "would only grow old there. 0: no limit but the socket's buffer.")},
     {FIELD(limits, head_bytes, OPTION_INT, "16384"), IN(256, 16 * MIB), FLAGS(OPTION_RELOAD),
      HELP("Bytes of a request head; a larger one is answered 431.")},
-    {FIELD(limits, mirrored_channels, OPTION_INT, "100000"), IN(0, HUGE_COUNT),
+    {FIELD(limits, mirrored_channels, OPTION_INT, "100000"), IN(0, HUGE_COUNT), FLAGS(OPTION_RELOAD),
      HELP("Channels of mirrored namespaces that are kept while nobody follows them; others are read from "
           "Redis when they are wanted.")},
     {FIELD(limits, connections_per_address, OPTION_INT, "0"), IN(0, CONNECTIONS_MAX),
@@ -275,19 +275,19 @@ const struct option option_table[] = {
     {FIELD(admin, secret, OPTION_TEXT, ""), UP_TO(TEXT_MAX), FLAGS(OPTION_UNBUILT | OPTION_SECRET),
      HELP("Shared secret that admin commands must be signed with. Empty: unsigned ones are obeyed.")},
 
-    {FIELD(quality, lost_percent, OPTION_INT, "30"), IN(0, 100),
+    {FIELD(quality, lost_percent, OPTION_INT, "30"), IN(0, 100), FLAGS(OPTION_RELOAD),
      HELP("Share of WebSocket pings, in per cent, that are not answered before the next one is due, from which "
           "on the alert lost_heartbeats is raised. 0: never.")},
-    {FIELD(quality, rtt_deviation_ms, OPTION_INT, "200"), IN(0, 8000),
+    {FIELD(quality, rtt_deviation_ms, OPTION_INT, "200"), IN(0, 8000), FLAGS(OPTION_RELOAD),
      HELP("Milliseconds of deviation in the clients' ping round trips, on average, from which on the alert "
           "rtt_deviation is raised. 0: never.")},
-    {FIELD(quality, short_lived_per_hour, OPTION_INT, "5"), IN(0, HUGE_COUNT),
+    {FIELD(quality, short_lived_per_hour, OPTION_INT, "5"), IN(0, HUGE_COUNT), FLAGS(OPTION_RELOAD),
      HELP("Short-lived connections within quality.short_lived_window_ms, which is an hour unless changed, from "
           "which on the alert short_lived is raised. 0: never.")},
-    {FIELD(quality, short_lived_ms, OPTION_INT, "10000"), IN(1, HOUR_MS),
+    {FIELD(quality, short_lived_ms, OPTION_INT, "10000"), IN(1, HOUR_MS), FLAGS(OPTION_RELOAD),
      HELP("Milliseconds after its upgrade within which a connection must end to be short-lived. One that the "
           "node ends by a drain or an operator's kick is none.")},
-    {FIELD(quality, min_pings, OPTION_INT, "20"), IN(1, HUGE_COUNT),
+    {FIELD(quality, min_pings, OPTION_INT, "20"), IN(1, HUGE_COUNT), FLAGS(OPTION_RELOAD),
      HELP("Pings with a known outcome that lost_heartbeats wants in its window before it is raised, and "
           "measured deviations that rtt_deviation wants, so that one client's trouble raises neither.")},
     {FIELD(quality, window_ms, OPTION_INT, "300000"), IN(1000, DAY_S * 1000),
@@ -295,33 +295,33 @@ const struct option option_table[] = {
     {FIELD(quality, short_lived_window_ms, OPTION_INT, "3600000"), IN(1000, DAY_S * 1000),
      HELP("Milliseconds over which short-lived connections are counted.")},
 
-    {NS_FIELD(mode, OPTION_WORD, "all"), ONE_OF(modes),
+    {NS_FIELD(mode, OPTION_WORD, "all"), ONE_OF(modes), FLAGS(OPTION_RELOAD),
      HELP("latest: state that is replaced, a slow client gets the newest value. all: events that are never "
           "skipped silently.")},
-    {OPTION_NAMESPACE, "modes", OPTION_MODES, 0, "auto", ONE_OF(modes), FLAGS(OPTION_AUTO),
+    {OPTION_NAMESPACE, "modes", OPTION_MODES, 0, "auto", ONE_OF(modes), FLAGS(OPTION_AUTO | OPTION_RELOAD),
      HELP("Modes that a client may choose, separated by spaces; the namespace's own is always one. auto: "
           "only that.")},
-    {NS_FIELD(snapshot, OPTION_BOOL, "auto"), FLAGS(OPTION_AUTO),
+    {NS_FIELD(snapshot, OPTION_BOOL, "auto"), FLAGS(OPTION_AUTO | OPTION_RELOAD),
      HELP("Whether a new subscription begins with the last value. auto: yes in mode latest, no in all.")},
-    {NS_FIELD(history, OPTION_INT, "0"), IN(0, 100000),
+    {NS_FIELD(history, OPTION_INT, "0"), IN(0, 100000), FLAGS(OPTION_RELOAD),
      HELP("Publications of a channel that are kept in Redis, in entries. 0: the last value only, and that where "
           "snapshot is yes.")},
-    {NS_FIELD(history_ttl_s, OPTION_INT, "0"), IN(0, 366 * DAY_S),
+    {NS_FIELD(history_ttl_s, OPTION_INT, "0"), IN(0, 366 * DAY_S), FLAGS(OPTION_RELOAD),
      HELP("Life of value and history in Redis, in seconds. 0: for ever.")},
     {NS_FIELD(mirror, OPTION_BOOL, "no"),
      HELP("Whether the node receives the whole namespace all the time, so that a subscription never waits "
           "for Redis.")},
-    {NS_FIELD(batch_ms, OPTION_INT, "0"), IN(0, 60000),
+    {NS_FIELD(batch_ms, OPTION_INT, "0"), IN(0, 60000), FLAGS(OPTION_RELOAD),
      HELP("Publications are collected for so many milliseconds and sent together; in mode latest only the "
           "newest of each channel. 0: at once.")},
-    {NS_FIELD(max_rate, OPTION_INT, "0"), IN(0, 1000),
+    {NS_FIELD(max_rate, OPTION_INT, "0"), IN(0, 1000), FLAGS(OPTION_RELOAD),
      HELP("Updates per second and channel that a client gets at most, in mode latest. 0: no limit.")},
-    {NS_FIELD(publish, OPTION_WORD, "no"), ONE_OF(publishers),
+    {NS_FIELD(publish, OPTION_WORD, "no"), ONE_OF(publishers), FLAGS(OPTION_RELOAD),
      HELP("Which clients may publish: nobody, users who are signed in, or anyone.")},
-    {NS_FIELD(access, OPTION_WORD, "anyone"), ONE_OF(accesses), FLAGS(OPTION_UNBUILT),
+    {NS_FIELD(access, OPTION_WORD, "anyone"), ONE_OF(accesses), FLAGS(OPTION_UNBUILT | OPTION_RELOAD),
      HELP("Who may subscribe: anyone, users who are signed in, or each user to the channel of their own "
           "name.")},
-    {NS_FIELD(delay_s, OPTION_INT, "0"), IN(0, DAY_S), FLAGS(OPTION_UNBUILT),
+    {NS_FIELD(delay_s, OPTION_INT, "0"), IN(0, DAY_S), FLAGS(OPTION_UNBUILT | OPTION_RELOAD),
      HELP("Seconds by which users whose token says `delayed` receive the namespace late. 0: at once.")},
 };
 /* clang-format on */

@@ -204,6 +204,90 @@ bool option_assign(const struct option *o, void *base, struct slice value, struc
     return false;
 }
 
+/* --- comparing and showing ------------------------------------------------------------------ */
+
+static const void *field_of(const struct option *o, const void *base)
+{
+    return (const char *)base + o->offset;
+}
+
+static bool has_modes_of(const struct config_namespace *a, const struct config_namespace *b)
+{
+    return a->allow_latest == b->allow_latest && a->allow_all == b->allow_all;
+}
+
+bool option_is_equal(const struct option *o, const void *a, const void *b)
+{
+    const void *x = field_of(o, a);
+    const void *y = field_of(o, b);
+    switch (o->type) {
+    case OPTION_TEXT: return strcmp(*(char *const *)x, *(char *const *)y) == 0;
+    case OPTION_INT: return *(const int64_t *)x == *(const int64_t *)y;
+    case OPTION_BOOL: return *(const bool *)x == *(const bool *)y;
+    case OPTION_WORD: return memcmp(x, y, sizeof(int)) == 0;
+    case OPTION_MODES: return has_modes_of(a, b);
+    }
+    return false;
+}
+
+static void copy_modes(struct config_namespace *to, const struct config_namespace *from)
+{
+    to->allow_latest = from->allow_latest;
+    to->allow_all = from->allow_all;
+}
+
+static void copy_text(char **to, char *const *from)
+{
+    char *copy = mem_strdup(*from);
+    free(*to);
+    *to = copy;
+}
+
+void option_copy(const struct option *o, void *to, const void *from)
+{
+    void *place = (char *)to + o->offset;
+    switch (o->type) {
+    case OPTION_TEXT: copy_text(place, field_of(o, from)); break;
+    case OPTION_INT: memcpy(place, field_of(o, from), sizeof(int64_t)); break;
+    case OPTION_BOOL: memcpy(place, field_of(o, from), sizeof(bool)); break;
+    case OPTION_WORD: memcpy(place, field_of(o, from), sizeof(int)); break;
+    case OPTION_MODES: copy_modes(to, from); break;
+    }
+}
+
+static const char *word_of(const struct option *o, const void *base)
+{
+    int value;
+    memcpy(&value, field_of(o, base), sizeof value);
+    const struct option_word *w = o->words;
+    while (w->name != NULL && w->value != value)
+        w++;
+    return w->name != NULL ? w->name : "";
+}
+
+static const char *modes_of(const struct config_namespace *ns)
+{
+    if (ns->allow_latest && ns->allow_all)
+        return "latest all";
+    return ns->allow_latest ? "latest" : "all";
+}
+
+void option_append_value(struct buf *out, const struct option *o, const void *base)
+{
+    const void *field = field_of(o, base);
+    if ((o->flags & OPTION_SECRET) != 0) {
+        buf_append_str(out, "(secret)");
+        return;
+    }
+    switch (o->type) {
+    case OPTION_TEXT: option_append_shown(out, slice_str(*(char *const *)field)); break;
+    case OPTION_INT: buf_printf(out, "%lld", (long long)*(const int64_t *)field); break;
+    case OPTION_BOOL: buf_append_str(out, *(const bool *)field ? "yes" : "no"); break;
+    case OPTION_WORD: buf_append_str(out, word_of(o, base)); break;
+    case OPTION_MODES: buf_append_str(out, modes_of(base)); break;
+    }
+}
+
 void option_release(void *base, bool is_namespace)
 {
     for (size_t i = 0; i < option_count; i++) {

@@ -188,8 +188,13 @@ struct listener *listener_new(struct loop *loop, const char *address, struct wor
 
 void listener_set_unsent_bytes(struct listener *l, int bytes)
 {
-    if (bytes > 0)
+    if (l->fd >= 0) /* 0 is what a socket begins with */
         setsockopt(l->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes);
+}
+
+void listener_set_max_sockets(struct listener *l, uint64_t max_sockets)
+{
+    l->max_sockets = max_sockets;
 }
 
 void listener_start(struct listener *l)

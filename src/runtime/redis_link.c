@@ -506,6 +506,12 @@ void redis_link_free(struct redis_link *l)
     leave(l);
 }
 
+void redis_link_set_payload_bytes(struct redis_link *l, size_t payload_bytes)
+{
+    l->config.payload_bytes = payload_bytes;
+    redis_parse_set_payload_bytes(l->parse, payload_bytes);
+}
+
 bool redis_link_is_up(const struct redis_link *l)
 {
     return l->state == LINK_UP;

@@ -368,6 +368,11 @@ struct redis_parse *redis_parse_new(bool is_subscriber, size_t payload_bytes,
     return p;
 }
 
+void redis_parse_set_payload_bytes(struct redis_parse *p, size_t payload_bytes)
+{
+    p->payload_bytes = payload_bytes;
+}
+
 void redis_parse_free(struct redis_parse *p)
 {
     if (p == NULL)

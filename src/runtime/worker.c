@@ -175,6 +175,14 @@ void worker_give_socket(struct worker *w, int fd)
     loop_post(w->loop, &m->message);
 }
 
+void worker_take_config(struct worker *w, const struct config *next)
+{
+    const struct config *before = w->config;
+    w->config = config_ref(next);
+    w->compressor.min_bytes = (size_t)next->listen.deflate_min_bytes;
+    config_unref((struct config *)(uintptr_t)before);
+}
+
 void worker_each_conn(struct worker *w, void (*visit)(struct conn *c, void *arg), void *arg)
 {
     /* Backwards, because a connection that dies takes the last one into its place. */

@@ -37,7 +37,8 @@ struct admin_call {
     char id[ID_BYTES_MAX + 1]; /* "" when no reply is wanted */
     unsigned waiting;          /* workers that have not reported */
     uint64_t affected;
-    const char *error; /* static text, NULL: it went well */
+    const char *error;     /* static text, or error_text's; NULL: it went well */
+    struct buf error_text; /* for one that is made up */
     struct buf extra;  /* JSON members for the reply, each with a comma in front */
     struct frame *notice;
     char *channel; /* notice: only followers of it; unsubscribe */
@@ -259,11 +260,24 @@ static bool visit_unsubscribe(struct admin_call *call, struct conn *c)
     return is_named(call, c) && session_end_subscription(c->upper, slice_str(call->channel));
 }
 
-static bool prepare_later(struct admin_call *call, const cJSON *command, struct slice text)
+static bool prepare_reload(struct admin_call *call, const cJSON *command, struct slice text)
 {
     (void)command;
     (void)text;
-    return fail(call, "this command is not built yet");
+    const struct admin_setup *setup = &call->admin->setup;
+    if (setup->reload(setup->arg, &call->extra, &call->error_text))
+        return true;
+    buf_append(&call->error_text, "", 1);
+    return fail(call, call->error_text.data);
+}
+
+/* Touches nobody: a worker that has come here has taken the configuration, which was posted to it
+ * before, so that the reply says what is true. */
+static bool visit_reload(struct admin_call *call, struct conn *c)
+{
+    (void)call;
+    (void)c;
+    return false;
 }
 
 static const struct admin_row rows[] = {
@@ -271,7 +285,7 @@ static const struct admin_row rows[] = {
     {"kick", prepare_kick, visit_kick}, {"loglevel", prepare_loglevel, NULL},
     {"stats", prepare_stats, NULL},     {"unsubscribe", prepare_unsubscribe, visit_unsubscribe},
     {"drain", prepare_drain, NULL},     {"undrain", prepare_undrain, NULL},
-    {"reload", prepare_later, NULL},
+    {"reload", prepare_reload, visit_reload},
 };
 
 static const struct admin_row *find_row(const char *cmd)
@@ -327,6 +341,7 @@ static void finish(struct admin_call *call, const char *cmd)
     if (call->notice != NULL)
         frame_unref(call->notice);
     buf_fini(&call->extra);
+    buf_fini(&call->error_text);
     free(call->channel);
     free(call->conn);
     free(call);
@@ -456,6 +471,11 @@ struct admin *admin_new(const struct admin_setup *setup)
     a->setup = *setup;
     a->started_ms = loop_now_ms(setup->loop);
     return a;
+}
+
+void admin_set_config(struct admin *a, const struct config *next)
+{
+    a->setup.config = next;
 }
 
 void admin_free(struct admin *a)

@@ -200,6 +200,13 @@ void ops_http_set_fleet(struct ops_http *o, struct registry *registry, struct wo
     o->inspector = ops_inspector_new(&inspector);
 }
 
+void ops_http_set_config(struct ops_http *o, const struct config *next)
+{
+    o->setup.config = next;
+    ops_publisher_set_config(o->publisher, next);
+    ops_fleet_set_config(o->fleet, next);
+}
+
 void ops_http_free(struct ops_http *o)
 {
     if (o->fleet != NULL)

@@ -479,6 +479,11 @@ struct ops_fleet *ops_fleet_new(const struct ops_fleet_setup *setup)
     return f;
 }
 
+void ops_fleet_set_config(struct ops_fleet *f, const struct config *next)
+{
+    f->setup.config = next;
+}
+
 void ops_fleet_free(struct ops_fleet *f)
 {
     while (!list_is_empty(&f->calls))

@@ -290,6 +290,11 @@ struct ops_publisher *ops_publisher_new(const struct config *config, struct stor
     return p;
 }
 
+void ops_publisher_set_config(struct ops_publisher *p, const struct config *next)
+{
+    p->config = next;
+}
+
 void ops_publisher_free(struct ops_publisher *p)
 {
     struct list *member;
