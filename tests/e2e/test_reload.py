@@ -1,6 +1,7 @@
 """Reload: SIGHUP and the admin command, under traffic, with clients connected."""
 
 import json
+import os
 import re
 import signal
 import threading
@@ -91,13 +92,10 @@ def test_limits_count_for_who_is_connected(node, connect):
 def test_commands_per_s(node, connect):
     client = connect(node)
     reload(node, {"limits.commands_per_s": 1})
-    for _ in range(3):
+    for _ in range(5):
         client.send(action="ping")
-    client.wait_for("error", name="rate_limited")
+    assert "rate_limited" in [client.recv().get("name") for _ in range(5)]
     reload(node, {"limits.commands_per_s": 0})
-    while any(m["action"] == "error" for m in client.others):
-        client.others.clear()
-        client.ask("ping")
     for _ in range(200):
         client.send(action="ping")
     for _ in range(200):
@@ -194,7 +192,7 @@ def test_publishing_and_payloads(node, redis, connect):
     assert client.ask("publish", channel="trade:T", data=1)["action"] == "ack"
     assert client.item()["data"] == 1
     redis.stamp("trade:T", json.dumps("x" * 2000))
-    node.wait_metric("tickcast_publications_dropped_total", 1, cause="too_large")
+    node.wait_metric("tickcast_publications_dropped_total", 1, reason="too_large")
     reload(node, {"limits.payload_bytes": 10000})
     redis.stamp("trade:T", json.dumps("y" * 2000))
     assert client.item()["data"] == "y" * 2000
@@ -219,7 +217,7 @@ def test_pings_and_heartbeats_begin(node_of, connect, wire):
 def test_who_is_let_in(node, connect, wire):
     def status(**headers):
         one = wire(node)
-        one.send(one.request("/ws", headers=headers))
+        one.send(one.request("/ws", **headers))
         return one.read_head()
 
     page = {"Origin": "https://example.com"}
@@ -236,8 +234,6 @@ def test_who_is_let_in(node, connect, wire):
 
 
 def test_the_log(node):
-    reload(node, {"node.log_level": "debug", "node.log_format": "json"}, event="x") \
-        if False else None
     change(node, {"node.log_level": "debug", "node.log_format": "json"})
     node.process.send_signal(signal.SIGHUP)
     eventually(lambda: '"event":"reloaded"' in node.log())
@@ -282,7 +278,6 @@ def reload_broken(node):
 
 
 def test_a_fifo_is_not_waited_for(node, connect):
-    import os
     path = config_of(node)
     path.unlink()
     os.mkfifo(path)
