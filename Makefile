@@ -45,7 +45,7 @@ FUZZERS  := $(sort $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c)))
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 LIB := $(BUILD)/libtickcast.a
 
-.PHONY: FORCE all check unit e2e asan tsan lint fuzz soak bench install clean help
+.PHONY: FORCE all check unit e2e asan tsan lint fuzz soak rolling bench install clean help
 all: $(BUILD)/tickcast $(BUILD)/tickcastctl
 
 $(BUILD)/tickcast: $(call obj,$(APP_SRC)) $(LIB)
@@ -118,6 +118,10 @@ fuzz: $(addprefix $(BUILD)/fuzz/,$(FUZZERS))
 soak: all
 	BUILD=$(abspath $(BUILD)) $(PYTHON) tests/soak/run.py --seconds $(SOAK_SECONDS) \
 	    $(if $(SEED),--seed $(SEED)) $(SOAK_ARGS)
+
+# A whole fleet is restarted node by node, with thousands of clients; what each one got is judged.
+rolling: all
+	BUILD=$(abspath $(BUILD)) $(PYTHON) tests/fleet/run.py $(if $(SEED),--seed $(SEED)) $(ROLLING_ARGS)
 
 lint:
 	scripts/lint
