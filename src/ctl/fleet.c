@@ -120,7 +120,8 @@ static int read_from_node(const struct ctl_target *target, struct buf *out, stru
         buf_append(out, text.ptr, text.len);
     } else {
         struct slice message = is_json ? json_unquoted(json_member(text, "message")) : text;
-        buf_printf(error, http != 0 ? "HTTP status %d " : "", http);
+        if (http != 0)
+            buf_printf(error, "HTTP status %d ", http);
         buf_append(error, message.ptr, http == 0 || is_json ? message.len : 0);
         status = CTL_FAILED;
     }

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #define PERIOD_MS       2000
+#define DRAINING_MS     500     /* while somebody waits for the last client to go */
 #define LIFE_TEXT       "6000"  /* ms, for two writes to be missed */
 #define FORGOTTEN_TEXT  "60000" /* ms after which an expired id is taken out of tc:nodes */
 #define TOUCH_MS_MIN    100     /* between two writes, however much changes */
@@ -208,7 +209,8 @@ static bool link_is_up(const struct registry *r)
 static void on_due(void *arg)
 {
     struct registry *r = arg;
-    loop_timer_set(r->timer, PERIOD_MS);
+    bool is_draining = r->setup.state(r->setup.arg) == NODE_DRAINING;
+    loop_timer_set(r->timer, is_draining ? DRAINING_MS : PERIOD_MS);
     if (r->unanswered > 0)
         loop_timer_set(r->timer, TOUCH_MS_MIN); /* what has changed is not to wait two seconds */
     else if (link_is_up(r))
