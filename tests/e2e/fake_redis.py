@@ -100,7 +100,8 @@ class FakeStore(FakeRedis):
         verb = args[0].upper()
         if verb == b"PUBLISH":
             self.publish(args[1], args[2])
-        return self._script(args) if verb == b"EVAL" else super().command(args)
+        is_channel = verb == b"EVAL" and args[3].startswith(b"{")  # else it is the registry
+        return self._script(args) if is_channel else super().command(args)
 
     def _script(self, args):
         kind = b"renew" if b"'HSET'" in args[1] else b"read"
