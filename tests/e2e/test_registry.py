@@ -131,6 +131,16 @@ def test_two_nodes_with_one_id_are_noticed(world, redis):
         assert node.log().count("node_id_taken") == 1
 
 
+def test_what_is_left_of_a_former_life_is_no_conflict(world, redis):
+    node = world.node(redis)
+    wait_entry(redis, "n1", state="ready")
+    node.kill()
+    node.restart().wait_ready()
+    wait_entry(redis, "n1", pid=node.pid)
+    assert node.metric("tickcast_registry_conflicts_total") == 0
+    assert "node_id_taken" not in node.log()
+
+
 def test_something_else_in_its_place(world, redis):
     redis("SET", "tc:node:n1", "a string")
     redis("LPUSH", "tc:nodes", "a list")
