@@ -200,3 +200,13 @@ def test_ctl_nodes_and_admin(world, redis, ctl):
     assert done.returncode == 1 and "no such node" in done.stderr
     done = ctl("nodes", "--ops", "http://127.0.0.1:1", check=False)
     assert done.returncode == 1 and "does not answer" in done.stderr
+
+
+def test_ctl_drain_returns_when_the_node_is_empty(world, redis, ctl, connect):
+    nodes = world.cluster(2, settings={"listen.drain_grace_s": 0})
+    eventually(lambda: names(nodes[0]) == ["n1", "n2"])
+    clients = [connect(nodes[1]) for _ in range(5)]
+    done = ctl("drain", "--seconds", "1", "--ops", f"http://{nodes[0].ops}", "n2")
+    assert "n2: draining, 0 clients" in done.stderr
+    assert [client.closed() for client in clients] == [4200] * 5
+    assert entry(redis, "n2")["state"] == "draining" and entry(redis, "n1")["state"] == "ready"
