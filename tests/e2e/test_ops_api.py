@@ -23,11 +23,29 @@ def ids(node):
     return [n["id"] for n in reply.json()["nodes"]]
 
 
-@pytest.fixture
-def fleet(world, redis):
-    nodes = world.cluster(3, settings={"node.workers": 2})
-    eventually(lambda: ids(nodes[0]) == ["n1", "n2", "n3"], what="three nodes")
+@pytest.fixture(scope="module")
+def fleet_redis(module_world):
+    return module_world.redis()
+
+
+@pytest.fixture(scope="module")
+def fleet(module_world, fleet_redis):
+    nodes = [module_world.node(fleet_redis, name=name, ready=False, settings={"node.workers": 2})
+             for name in ("n1", "n2", "n3")]
+    eventually(lambda: ids(nodes[0]) == ["n1", "n2", "n3"], 10 * SLOWER, "three nodes")
+    for node in nodes:
+        node.wait_ready()
     return nodes
+
+
+@pytest.fixture
+def ghost(fleet_redis):
+    """A node that is registered, and is not there."""
+    fleet_redis("ZADD", "tc:nodes", FAR, "ghost")
+    fleet_redis("HSET", "tc:node:ghost", "state", "ready")
+    yield
+    fleet_redis("ZREM", "tc:nodes", "ghost")
+    fleet_redis("DEL", "tc:node:ghost")
 
 
 # --- nodes -------------------------------------------------------------------------------------
@@ -149,27 +167,25 @@ def test_a_command_for_one_node(fleet):
         assert [r["node"] for r in body["replies"]] == [node.id] and "missing" not in body
 
 
-def test_a_command_for_nobody_is_not_sent(fleet, redis):
+def test_a_command_for_nobody_is_not_sent(fleet):
     reply = post(fleet[0], {"cmd": "ping", "node": "n9", "id": "lost"})
     body = reply.json()
     assert reply.status == 404 and body["name"] == "unknown_node"
     assert body["replies"] == [] and body["missing"] == ["n9"]
 
 
-def test_an_id_of_ones_own(fleet, redis):
+def test_an_id_of_ones_own(fleet, fleet_redis):
     for own in ("op-7", 7):
         body = post(fleet[0], {"cmd": "ping", "id": own}).json()
         assert body["id"] == str(own) and len(body["replies"]) == 3
-        assert redis("LLEN", f"tc:admin:reply:{own}") == 3
+        assert fleet_redis("LLEN", f"tc:admin:reply:{own}") == 3
     # Again: the former replies are not taken for the new ones.
     body = post(fleet[0], {"cmd": "explode", "id": "op-7"}).json()
     assert len(body["replies"]) == 3 and not any(r["ok"] for r in body["replies"])
 
 
-def test_a_node_that_does_not_reply_is_named(fleet, redis):
-    redis("ZADD", "tc:nodes", FAR, "ghost")
-    redis("HSET", "tc:node:ghost", "state", "ready")
-    redis("SET", "tc:admin:reply:s", "a string")  # where no reply can go
+def test_a_node_that_does_not_reply_is_named(fleet, fleet_redis, ghost):
+    fleet_redis("SET", "tc:admin:reply:s", "a string")  # where no reply can go
     silent = []
     thread = threading.Thread(target=lambda: silent.append(post(fleet[1], {"cmd": "ping", "id": "s"})))
     began = time.monotonic()
@@ -182,16 +198,14 @@ def test_a_node_that_does_not_reply_is_named(fleet, redis):
     assert body["replies"] == [] and body["missing"] == ["ghost", "n1", "n2", "n3"]
 
 
-def test_replies_that_something_else_wrote(fleet, redis):
+def test_replies_that_something_else_wrote(fleet, fleet_redis, ghost):
     """They are looked at in Redis: none of them costs the link, none breaks the answer."""
-    redis("ZADD", "tc:nodes", FAR, "ghost")
-    redis("HSET", "tc:node:ghost", "state", "ready")
     result = []
     thread = threading.Thread(
         target=lambda: result.append(post(fleet[0], {"cmd": "ping", "id": "mine"})))
     thread.start()
-    eventually(lambda: redis("LLEN", "tc:admin:reply:mine") == 3)
-    redis("RPUSH", "tc:admin:reply:mine", "x" * 3_000_000, "{", "[]", "5", b"\xff", '{"node":5}',
+    eventually(lambda: fleet_redis("LLEN", "tc:admin:reply:mine") == 3)
+    fleet_redis("RPUSH", "tc:admin:reply:mine", "x" * 3_000_000, "{", "[]", "5", b"\xff", '{"node":5}',
           '{"node":""}', '{"ok":true}', "", '"}]}', '{"node":"other","ok":true}',
           '{"node":"ghost","ok":true}')
     thread.join()
