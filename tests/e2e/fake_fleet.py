@@ -49,6 +49,7 @@ class FakeNode:
         self.lives = 1
         self.extra = {}  # fields of its entry that replace its own; None: left out
         self.refuses = None  # text of the error that it answers to drain with
+        self.on_drain = None  # called first
         self.stays = 0  # clients that a drain does not get rid of
         self.gets_ready = True  # after a restart
         self.is_silent = False  # neither entry nor answer: dead
@@ -72,6 +73,8 @@ class FakeNode:
 
     def command(self, command):
         if command["cmd"] == "drain":
+            if self.on_drain:
+                self.on_drain()
             if self.refuses:
                 return {"ok": False, "error": self.refuses}
             if self.state != "draining":

@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from fake_fleet import FakeFleet, Listener
+from fake_fleet import FakeFleet, FakeNode, Listener
 from world import ROOT, WAIT, eventually
 
 pytestmark = pytest.mark.plain  # no node runs here
@@ -364,29 +364,55 @@ def test_clients_that_do_not_come_back(rolling, fleet):
     assert "n1: has been restarted already" in done.stdout
 
 
+def kill(node):
+    node.listener.shutdown()
+    node.listener.server_close()
+    node.is_silent = True
+
+
+def revive(node):
+    node.listener = Listener(node._answer)
+    node.is_silent = False
+    FakeNode.restart(node)
+
+
 def test_a_node_that_dies_in_the_middle(rolling, fleet, redis):
     """While it is drained; nobody sees it again until it is restarted."""
-    fleet["n1"].stays = 2
+    node = fleet["n1"]
+    node.stays = 2
     process = rolling.start()
     eventually(is_draining(fleet))
-    fleet["n1"].listener.shutdown()
-    fleet["n1"].listener.server_close()
-    fleet["n1"].is_silent = True
-    fleet["n1"].clients = 0
+    kill(node)
+    node.clients = 0
     fleet["n2"].clients += 2
-
     redis("ZREM", "tc:nodes", "n1")
-    restart = fleet["n1"].restart
-
-    def revive():
-        fleet["n1"].listener = Listener(fleet["n1"]._answer)
-        fleet["n1"].is_silent = False
-        restart()
-
-    fleet["n1"].restart = revive
+    node.restart = lambda: revive(node)
     status, output, errors = rolling.end(process)
     assert status == DONE, output + errors
     assert [entry[:2] for entry in fleet.log] == WHOLE
+
+
+@pytest.mark.parametrize("when", ["before its turn", "as it is drained"])
+def test_a_node_that_others_restart_meanwhile(rolling, fleet, redis, when):
+    """Its entry is still there when its turn comes, so it must be asked itself."""
+    node = fleet["n2"]
+    if when == "before its turn":
+        fleet["n1"].restart = lambda: (kill(node), FakeNode.restart(fleet["n1"]))
+    else:
+        def die():
+            kill(node)
+            raise OSError  # and does not answer
+        node.on_drain = die
+    process = rolling.start()
+    eventually(lambda: node.is_silent and b"n1=" in (redis("HGET", "tc:rolling-restart", "done") or b""),
+               10)
+    revive(node)
+    status, output, errors = rolling.end(process)
+    assert status == DONE, output + errors
+    log = [key for key, _ in itertools.groupby(entry[:2] for entry in fleet.log)]
+    assert [entry for entry in log if entry[1] != "n2"] == WHOLE[:2] + WHOLE[4:]
+    if when == "before its turn":
+        assert [entry for entry in log if entry[1] == "n2"] == [("restart", "n2")]  # revive
 
 
 # --- two at once, interruptions ---------------------------------------------------------------------
