@@ -9,8 +9,8 @@
 
 #include "domain/bus_priv.h"
 
-/* The namespaces are now those of next. */
-void bus_mirror_set_config(struct bus *b, const struct config *next);
+/* The namespaces are now those of the present configuration, which succeeded `before`. */
+void bus_mirror_set_config(struct bus *b, const struct config *before);
 
 void bus_mirror_init(struct bus *b); /* the configuration and the prefix are known */
 void bus_mirror_fini(struct bus *b);

@@ -101,6 +101,7 @@ uint64_t log_dropped(void)
 /* --- one line ----------------------------------------------------------------------------- */
 
 struct line {
+    bool is_json; /* decided once: the format may change meanwhile */
     size_t len;
     char data[LINE_BYTES];
 };
@@ -209,7 +210,7 @@ static bool needs_quotes(struct slice text)
 /* Appends a field's name; false, with nothing appended, when the line has no room for more. */
 static bool line_add_key(struct line *l, const char *key)
 {
-    bool json = line_format == LOG_JSON;
+    bool json = l->is_json;
     bool first = l->len <= 1; /* in JSON the brace is there already */
     size_t before = l->len;
     if (line_room(l) > strlen(key) + FIELD_BYTES_MIN + 4 &&
@@ -224,7 +225,7 @@ static void line_add_text(struct line *l, const char *key, struct slice text)
 {
     if (!line_add_key(l, key))
         return;
-    bool quoted = line_format == LOG_JSON || needs_quotes(text);
+    bool quoted = l->is_json || needs_quotes(text);
     if (quoted)
         line_add_str(l, "\"");
     line_add_cut(l, text);
@@ -256,7 +257,8 @@ static void line_format_all(struct line *l, enum log_level level, const char *ev
                             const struct log_field *fields)
 {
     l->len = 0;
-    if (line_format == LOG_JSON)
+    l->is_json = atomic_load_explicit(&line_format, memory_order_relaxed) == LOG_JSON;
+    if (l->is_json)
         line_add_str(l, "{");
     line_add_time(l);
     line_add_text(l, "level", slice_str(log_level_name(level)));
@@ -269,7 +271,7 @@ static void line_format_all(struct line *l, enum log_level level, const char *ev
         else
             line_add_text(l, f->key, f->text);
     }
-    if (line_format == LOG_JSON)
+    if (l->is_json)
         l->data[l->len++] = '}'; /* line_room kept two bytes for this and the newline */
     l->data[l->len++] = '\n';
 }

@@ -533,15 +533,26 @@ static void set_link_limits(struct bus *b, const struct config *next)
         redis_link_set_payload_bytes(b->command, b->reply_bytes);
 }
 
+/* What is kept in Redis from now on may lie there already. Where something was published that the
+ * node numbered itself, followers have newer than that: it stays as it is. */
+static void take_namespace(struct bus *b, struct bus_channel *c, const struct config_namespace *ns)
+{
+    bool was_stored = bus_is_stored(c);
+    c->ns = ns;
+    if (!was_stored && bus_is_stored(c) && c->live && c->read == NULL && c->epoch_len == 0)
+        bus_load(b, c);
+}
+
 void bus_set_config(struct bus *b, const struct config *next)
 {
+    const struct config *before = b->setup.config;
     size_t it = 0;
     struct bus_channel *c;
-    while ((c = map_next(&b->channels, &it)) != NULL)
-        c->ns = config_successor(next, b->setup.config, c->ns);
-    bus_mirror_set_config(b, next);
-    set_link_limits(b, next);
     b->setup.config = next;
+    bus_mirror_set_config(b, before);
+    while ((c = map_next(&b->channels, &it)) != NULL)
+        take_namespace(b, c, config_successor(next, before, c->ns));
+    set_link_limits(b, next);
 }
 
 void bus_hang_up(struct bus *b)

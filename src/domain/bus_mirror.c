@@ -283,10 +283,16 @@ void bus_mirror_init(struct bus *b)
     }
 }
 
-void bus_mirror_set_config(struct bus *b, const struct config *next)
+void bus_mirror_set_config(struct bus *b, const struct config *before)
 {
-    for (unsigned i = 0; i < b->mirror_count; i++)
-        b->mirrors[i].ns = config_successor(next, b->setup.config, b->mirrors[i].ns);
+    for (unsigned i = 0; i < b->mirror_count; i++) {
+        struct bus_mirror *m = &b->mirrors[i];
+        bool was_stored = config_namespace_is_stamped(m->ns);
+        m->ns = config_successor(b->setup.config, before, m->ns);
+        /* Nobody looked for what may be stored: it is read when it is wanted. */
+        if (!was_stored && config_namespace_is_stamped(m->ns))
+            m->has_overflowed = true;
+    }
 }
 
 void bus_mirror_fini(struct bus *b)

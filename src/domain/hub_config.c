@@ -30,6 +30,15 @@ static void take_namespaces(struct hub *h, const struct config *next)
         c->ns = config_successor(next, h->worker->config, c->ns);
 }
 
+static bool has_other_batches(const struct config *a, const struct config *b)
+{
+    for (size_t i = 0; i < a->namespace_count; i++) {
+        if (a->namespaces[i].batch_ms != b->namespaces[i].batch_ms)
+            return true;
+    }
+    return false;
+}
+
 /* A cohort whose gates would be others today is not found any more by who comes. */
 static void retire_cohorts(struct hub *h)
 {
@@ -62,10 +71,12 @@ static void run_config(struct message *m)
     struct worker *w = h->worker;
     bool is_ping = cm->next->node.ping_ms != w->config->node.ping_ms;
     bool is_beat = cm->next->node.heartbeat_ms != w->config->node.heartbeat_ms;
+    bool is_batch = has_other_batches(w->config, cm->next);
     take_namespaces(h, cm->next);
     worker_take_config(w, cm->next);
     h->pace_ms = (uint64_t)w->config->node.pace_ms;
-    retire_cohorts(h);
+    if (is_batch)
+        retire_cohorts(h);
     if (is_ping || is_beat)
         worker_each_conn(w, is_ping ? on_ping_period : on_heartbeat_period, NULL);
     config_unref(cm->next);

@@ -169,6 +169,24 @@ def test_a_namespace_that_changes(node, redis, connect):
     assert old.item()["data"] == 1
 
 
+def test_a_namespace_that_begins_to_keep_values(node, redis, connect):
+    redis.stamp("trade:T", "1")
+    first = connect(node)
+    first.subscribe("trade:T", "trade:P")
+    redis.publish("trade:P", "7")
+    assert first.item()["data"] == 7
+    redis.stamp("trade:P", "8", heard_by=1)
+    assert first.item()["data"] == 8
+    reload(node, {"namespace.trade.snapshot": "yes"})
+    item = first.item()
+    assert (item["channel"], item["data"], item["snap"]) == ("trade:T", 1, True)
+    second = connect(node)
+    second.subscribe("trade:T", "trade:P")
+    assert {(i["channel"], i["data"], i["snap"]) for i in second.items(2)} == {
+        ("trade:T", 1, True), ("trade:P", 8, True)}
+    first.nothing_more()
+
+
 def test_batches_are_for_who_comes_later(node, redis, connect):
     """The same set, before and after: they may not share a stream, for one of them is batched."""
     early = connect(node)
@@ -230,7 +248,10 @@ def test_who_is_let_in(node, connect, wire):
     assert [status() for _ in range(4)][-1] == 503
     client.ask("ping")
     reload(node, {"listen.max_connections": 1000, "limits.accepts_per_s": 1})
-    assert 503 in [status() for _ in range(4)]
+    waiting = [wire(node) for _ in range(20)]
+    for one in waiting:
+        one.send(one.request("/ws"))
+    assert 503 in [one.read_head() for one in waiting]
 
 
 def test_the_log(node):
