@@ -20,10 +20,13 @@ enum command_kind {
     COMMAND_PUBLISH,
     COMMAND_AUTH,
     COMMAND_PING,
+    COMMAND_RESUME,
 };
 
 enum delivery_mode { MODE_UNSET, MODE_LATEST, MODE_ALL };
 enum tristate { TRI_UNSET, TRI_NO, TRI_YES };
+
+#define SESSION_ID_BYTES 16 /* a client session's id: 128 random bits */
 
 #define COMMAND_ID_MAX      64                       /* bytes of a string id */
 #define COMMAND_ID_JSON_MAX (6 * COMMAND_ID_MAX + 3) /* as JSON text, every byte escaped */
@@ -48,6 +51,7 @@ struct command {
     size_t since_count;
     struct slice channel; /* publish: as sent, not yet checked against the grammar */
     struct slice data;    /* publish: the raw JSON text of `data` */
+    uint8_t session[SESSION_ID_BYTES]; /* resume */
     struct slice echo;    /* ping: the raw JSON text of `echo`, empty when absent */
     void *tree;           /* private: owns what the slices above borrow */
 };
@@ -63,6 +67,9 @@ void command_fini(struct command *c);
 
 /* The position that `since` gives for the channel, or NULL. O(log n). */
 const struct command_since *command_find_since(const struct command *c, struct slice channel);
+
+/* Brings `since` into the order that it is looked up in, each channel once. For who fills it. */
+void command_order_since(struct command *c);
 
 const char *command_mode_name(enum delivery_mode mode);
 

@@ -67,6 +67,7 @@ struct config {
         char *trusted_proxies;
         int64_t drain_s;
         int64_t drain_grace_s;
+        int64_t session_grace_s; /* 0: no sessions */
     } listen;
     struct {
         char *address;

@@ -59,6 +59,12 @@
     X(SLOW_EPISODES, COUNTER, "tickcast_slow_episodes_total", "", "Times that a client passed its soft mark") \
     X(RECOVERED, COUNTER, "tickcast_recoveries_total", "result=\"recovered\"", "Positions that clients came back with, by result") \
     X(NOT_RECOVERED, COUNTER, "tickcast_recoveries_total", "result=\"snapshot\"", "Positions that clients came back with, by result") \
+    X(SESSIONS_STORED, COUNTER, "tickcast_sessions_stored_total", "", "Client sessions that were put into Redis when their connection ended") \
+    X(SESSIONS_NOT_STORED, COUNTER, "tickcast_sessions_not_stored_total", "", "Client sessions that could not be: Redis away or refusing, too large, or too many at once") \
+    X(SESSIONS_RESUMED, COUNTER, "tickcast_sessions_asked_total", "result=\"resumed\"", "Sessions that clients came back for, by result") \
+    X(SESSIONS_UNKNOWN, COUNTER, "tickcast_sessions_asked_total", "result=\"unknown\"", "Sessions that clients came back for, by result") \
+    X(SESSIONS_UNUSABLE, COUNTER, "tickcast_sessions_asked_total", "result=\"unusable\"", "Sessions that clients came back for, by result") \
+    X(SESSIONS_UNREAD, COUNTER, "tickcast_sessions_asked_total", "result=\"redis_away\"", "Sessions that clients came back for, by result") \
     X(CLIENT_PUBLISHES, COUNTER, "tickcast_client_publishes_total", "", "Publications by clients that Redis took") \
     X(WRITES, COUNTER, "tickcast_writes_total", "", "Write system calls to clients") \
     X(WRITES_BLOCKED, COUNTER, "tickcast_writes_blocked_total", "", "Writes that the kernel did not take whole") \

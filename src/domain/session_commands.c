@@ -261,6 +261,7 @@ static void run_command(struct session *s, const struct command *command)
         [COMMAND_PUBLISH] = do_publish,
         [COMMAND_AUTH] = do_refuse,
         [COMMAND_PING] = do_ping,
+        [COMMAND_RESUME] = do_refuse,
     };
     handlers[command->kind](s, command);
 }

@@ -17,6 +17,7 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "protocol/json_text.h"
+#include "protocol/session_state.h"
 #include "protocol/stamp.h"
 
 #include <cjson/cJSON.h>
@@ -36,6 +37,7 @@ enum member {
     MEMBER_CHANNEL,
     MEMBER_DATA,
     MEMBER_ECHO,
+    MEMBER_SESSION,
     MEMBER_COUNT
 };
 
@@ -243,6 +245,13 @@ static const char *parse_data(struct slice json, struct command *out)
     return NULL;
 }
 
+static const char *parse_session(struct slice json, struct command *out)
+{
+    bool is_id = is_string(json) &&
+                 session_id_parse(slice_of(json.ptr + 1, json.len - 2), out->session);
+    return is_id ? NULL : "session is not a string of 32 lower-case hex digits";
+}
+
 static const char *parse_echo(struct slice json, struct command *out)
 {
     out->echo = keep_copy(out, MEMBER_ECHO, json);
@@ -312,7 +321,7 @@ static const char *read_position(struct slice json, struct command_since *out)
 }
 
 /* Sorts, and keeps the last of those for one channel. */
-static void order_positions(struct command *c)
+void command_order_since(struct command *c)
 {
     qsort(c->since, c->since_count, sizeof *c->since, compare_positions);
     size_t kept = 0;
@@ -344,7 +353,7 @@ static const char *parse_since(struct slice json, struct command *out)
             return fault;
     }
     out->since_count = count;
-    order_positions(out);
+    command_order_since(out);
     return NULL;
 }
 
@@ -373,6 +382,7 @@ static const struct {
     [MEMBER_CHANNEL] = {"channel", parse_channel, "channel is missing"},
     [MEMBER_DATA] = {"data", parse_data, "data is missing"},
     [MEMBER_ECHO] = {"echo", parse_echo, NULL},
+    [MEMBER_SESSION] = {"session", parse_session, "session is missing"},
 };
 
 /* --- actions --------------------------------------------------------------------------------- */
@@ -396,6 +406,10 @@ static const struct action action_table[] = {
     {"publish", COMMAND_PUBLISH, BIT(CHANNEL) | BIT(DATA), BIT(CHANNEL) | BIT(DATA)},
     {"auth", COMMAND_AUTH, 0, 0},
     {"ping", COMMAND_PING, BIT(ECHO), 0},
+    {"resume", COMMAND_RESUME,
+     BIT(SESSION) | BIT(CHANNELS) | BIT(MODE) | BIT(MAX_RATE) | BIT(SNAPSHOT) | BIT(DELTA) |
+         BIT(SINCE),
+     BIT(SESSION)},
 };
 
 static const struct action *find_action(const char *name)

@@ -189,7 +189,7 @@ static bool assign(struct draft *d, const struct assignment *a)
 
 static bool is_reserved(struct slice name)
 {
-    static const char *const reserved[] = {"admin", "canary", "node", "nodes"};
+    static const char *const reserved[] = {"admin", "canary", "node", "nodes", "session"};
     for (size_t i = 0; i < sizeof reserved / sizeof *reserved; i++) {
         if (slice_is(name, reserved[i]))
             return true;
@@ -219,7 +219,7 @@ static bool open_namespace(struct draft *d, const char *origin, struct slice nam
                               "a name is 1 to 64 bytes of 0-9 A-Z a-z '.' '_' and '-'");
     if (is_reserved(name))
         return fail_namespace(d, origin, name,
-                              "the name is reserved, as are admin, canary, node and nodes");
+                              "the name is reserved, as are admin, canary, node, nodes and session");
     if (d->config->namespace_count == CONFIG_NAMESPACES_MAX)
         return fail_namespace(d, origin, name, "more than 256 namespaces");
     *at = draft_add_namespace(d, name);

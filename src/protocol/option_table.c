@@ -137,7 +137,7 @@ const struct option_section option_sections[] = {
     {"quality", "When the node raises an alert about its clients' connections."},
     {OPTION_NAMESPACE,
      "One section for each namespace, [namespace NAME]: 1 to 64 bytes of 0-9 A-Z a-z '.' '_' "
-     "'-', other than admin, canary, node and nodes. Only namespaces that are named exist; a file "
+     "'-', other than admin, canary, node, nodes and session. Only namespaces that are named exist; a file "
      "that names any replaces the built-in set, which is the one below."},
     {0}};
 
@@ -204,6 +204,9 @@ const struct option option_table[] = {
      HELP("Seconds over which a draining node spreads the farewells to its clients.")},
     {FIELD(listen, drain_grace_s, OPTION_INT, "2"), IN(0, 600), FLAGS(OPTION_RELOAD),
      HELP("Seconds for which a draining node says that it is not ready before it refuses or closes anybody.")},
+    {FIELD(listen, session_grace_s, OPTION_INT, "120"), IN(0, DAY_S), FLAGS(OPTION_RELOAD),
+     HELP("Seconds for which the session of a client that lost its node is kept in Redis for it to come back "
+          "to. 0: no sessions.")},
 
     {FIELD(ops, address, OPTION_TEXT, "127.0.0.1:9180"), UP_TO(TEXT_MAX), CHECKED(check_ops_address),
      HELP("host:port or [v6]:port for /metrics, /healthz and /readyz. Only a loopback address, until API "

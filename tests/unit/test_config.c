@@ -327,7 +327,7 @@ static void test_modes_and_snapshot(void)
 static void test_namespace_names(void)
 {
     static const char rule[] = "a name is 1 to 64 bytes of 0-9 A-Z a-z '.' '_' and '-'";
-    static const char reserved[] = "the name is reserved, as are admin, canary, node and nodes";
+    static const char reserved[] = "the name is reserved, as are admin, canary, node, nodes and session";
     static const char *const names[] = {"admin", "canary", "node", "nodes"};
     char file[200];
     char expected[300];
@@ -476,7 +476,7 @@ static void test_variable_errors(void)
                          "[namespace NAME] has " NAMESPACE_KEYS);
     check_variable_error("TICKCAST_NAMESPACE_NODES_MODE=all",
                          "environment TICKCAST_NAMESPACE_NODES_MODE: [namespace nodes]: the name "
-                         "is reserved, as are admin, canary, node and nodes");
+                         "is reserved, as are admin, canary, node, nodes and session");
 }
 
 static void test_lengths(void)
