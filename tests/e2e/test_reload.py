@@ -10,7 +10,7 @@ import time
 import pytest
 
 from client import Closed
-from world import SLOWER, eventually, write_config
+from world import SLOWER, eventually, http_request, write_config
 
 
 def config_of(node):
@@ -187,19 +187,26 @@ def test_a_namespace_that_begins_to_keep_values(node, redis, connect):
     first.nothing_more()
 
 
-def test_batches_are_for_who_comes_later(node, redis, connect):
+def test_batches_are_for_who_comes_later(node_of, redis, connect):
     """The same set, before and after: they may not share a stream, for one of them is batched."""
+    node = node_of({"namespace.trade.mode": "all"})
     early = connect(node)
     early.subscribe("trade:T")
-    reload(node, {"namespace.trade.batch_ms": 2000})
+    reload(node, {"namespace.trade.batch_ms": 1000})
     late = connect(node)
     late.subscribe("trade:T")
     began = time.monotonic()
     redis.publish("trade:T", "1")
     assert early.item()["data"] == 1
     assert late.item()["data"] == 1
-    assert time.monotonic() - began >= 1.9
-    early.subscribe("trade:T", snapshot=False)
+    assert time.monotonic() - began >= 0.9
+    reload(node, {"namespace.trade.batch_ms": 0})
+    last = connect(node)
+    last.subscribe("trade:T")
+    began = time.monotonic()
+    redis.publish("trade:T", "2")
+    assert [client.item()["data"] for client in (early, last, late)] == [2, 2, 2]
+    assert time.monotonic() - began >= 0.9
 
 
 def test_publishing_and_payloads(node, redis, connect):
@@ -215,6 +222,21 @@ def test_publishing_and_payloads(node, redis, connect):
     redis.stamp("trade:T", json.dumps("y" * 2000))
     assert client.item()["data"] == "y" * 2000
     assert node.is_ready()
+
+
+def test_what_operators_see(node, redis, connect):
+    """Registry, ops API and alerts go by the present configuration."""
+    for _ in range(3):
+        connect(node).close()
+    node.wait_metric("tickcast_connections", 0)
+    reload(node, {"node.advertise": "192.0.2.1:80", "quality.short_lived_per_hour": 2,
+                  "limits.payload_bytes": 1000, "namespace.fresh.mode": "all"})
+    eventually(lambda: "alert=short_lived" in "".join(lines_of(node, "alert_raised")))
+    eventually(lambda: node.ops_get("/api/v1/nodes").json()["nodes"][0]["address"]
+               == "192.0.2.1:80")
+    body = json.dumps([{"channel": "fresh:A", "data": 1}, {"channel": "fresh:A", "data": "x" * 2000}])
+    good, bad = http_request(node.ops, "/api/v1/publish", "POST", body).json()["results"]
+    assert "error" not in good and "limits.payload_bytes" in json.dumps(bad), (good, bad)
 
 
 def test_pings_and_heartbeats_begin(node_of, connect, wire):
