@@ -56,11 +56,11 @@ struct config *reload_read(const struct config_source *source, const struct conf
 
 static void log_change(const struct config_change *change)
 {
-    const struct log_field fields[] = {
-        LOG_STR("option", change->option), LOG_STR("old", change->before),
-        LOG_STR("new", change->after),
-        LOG_STR("effect", change->needs_restart ? "restart" : "now"),
-        {0}};
+    const struct log_field fields[] = {LOG_STR("option", change->option),
+                                       LOG_STR("old", change->before),
+                                       LOG_STR("new", change->after),
+                                       LOG_STR("effect", change->needs_restart ? "restart" : "now"),
+                                       {0}};
     enum log_level level = change->needs_restart ? LOG_WARN : LOG_INFO;
     if (log_is_on(level))
         log_write(level, "option_changed", fields);

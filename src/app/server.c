@@ -373,8 +373,7 @@ static void hand_out_config(struct server *s, const struct config *next)
 bool server_reload(struct server *s, struct buf *report, struct buf *error)
 {
     struct config_changes changes = {0};
-    struct config *next =
-        reload_read(s->source, s->config, s->has_made_up_id, &changes, error);
+    struct config *next = reload_read(s->source, s->config, s->has_made_up_id, &changes, error);
     if (next == NULL) {
         log_error("reload_failed", LOG_SLICE("error", buf_slice(error)));
         return false;

@@ -63,8 +63,7 @@ static char *owned_text(struct buf *text)
 
 static struct config_change *add_change(struct config_changes *changes, bool needs_restart)
 {
-    changes->list =
-        mem_realloc(changes->list, (changes->count + 1) * sizeof(struct config_change));
+    changes->list = mem_realloc(changes->list, (changes->count + 1) * sizeof(struct config_change));
     struct config_change *change = &changes->list[changes->count++];
     *change = (struct config_change){.needs_restart = needs_restart};
     return change;
@@ -197,10 +196,11 @@ bool config_succeed(struct config *loaded, const struct config *running,
 {
     size_t count = count_together(loaded, running);
     if (count > CONFIG_NAMESPACES_MAX) {
-        buf_printf(error,
-                   "namespaces that were removed stay until a restart, and with them there are %zu, "
-                   "more than %d",
-                   count, CONFIG_NAMESPACES_MAX);
+        buf_printf(
+            error,
+            "namespaces that were removed stay until a restart, and with them there are %zu, "
+            "more than %d",
+            count, CONFIG_NAMESPACES_MAX);
         return false;
     }
     compare(loaded, running, NULL, changes);

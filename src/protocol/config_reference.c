@@ -17,7 +17,8 @@ static const char head[] =
     "# with # or ;. The environment (TICKCAST_SECTION_KEY, TICKCAST_NAMESPACE_NAME_KEY) comes "
     "before\n"
     "# this file, and --set section.key=value or --set namespace.NAME.key=value before both.\n"
-    "# `tickcast -t -c FILE` checks a file. `Reload: yes` says that a running node takes a new value "
+    "# `tickcast -t -c FILE` checks a file. `Reload: yes` says that a running node takes a new "
+    "value "
     "on\n"
     "# SIGHUP; the others need a restart.\n";
 

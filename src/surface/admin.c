@@ -39,7 +39,7 @@ struct admin_call {
     uint64_t affected;
     const char *error;     /* static text, or error_text's; NULL: it went well */
     struct buf error_text; /* for one that is made up */
-    struct buf extra;  /* JSON members for the reply, each with a comma in front */
+    struct buf extra;      /* JSON members for the reply, each with a comma in front */
     struct frame *notice;
     char *channel; /* notice: only followers of it; unsubscribe */
     char *conn;    /* kick, unsubscribe */
@@ -281,10 +281,14 @@ static bool visit_reload(struct admin_call *call, struct conn *c)
 }
 
 static const struct admin_row rows[] = {
-    {"ping", prepare_ping, NULL},       {"notice", prepare_notice, visit_notice},
-    {"kick", prepare_kick, visit_kick}, {"loglevel", prepare_loglevel, NULL},
-    {"stats", prepare_stats, NULL},     {"unsubscribe", prepare_unsubscribe, visit_unsubscribe},
-    {"drain", prepare_drain, NULL},     {"undrain", prepare_undrain, NULL},
+    {"ping", prepare_ping, NULL},
+    {"notice", prepare_notice, visit_notice},
+    {"kick", prepare_kick, visit_kick},
+    {"loglevel", prepare_loglevel, NULL},
+    {"stats", prepare_stats, NULL},
+    {"unsubscribe", prepare_unsubscribe, visit_unsubscribe},
+    {"drain", prepare_drain, NULL},
+    {"undrain", prepare_undrain, NULL},
     {"reload", prepare_reload, visit_reload},
 };
 

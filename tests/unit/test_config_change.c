@@ -91,8 +91,8 @@ static void test_nothing_changed(void)
 static void test_every_type(void)
 {
     struct scene s = {.loaded_sets = {"node.log_level=debug", "node.echo=yes",
-                                      "listen.origins=https://a.example",
-                                      "limits.commands_per_s=7", "namespace.quote.modes=all"}};
+                                      "listen.origins=https://a.example", "limits.commands_per_s=7",
+                                      "namespace.quote.modes=all"}};
     play(&s);
     check_changes(&s, "node.log_level info>debug now, node.echo no>yes now, "
                       "listen.origins >https://a.example now, limits.commands_per_s 50>7 now, "
@@ -107,10 +107,9 @@ static void test_every_type(void)
 
 static void test_restart_is_put_back(void)
 {
-    struct scene s = {
-        .running_sets = {"node.workers=2", "node.id=a"},
-        .loaded_sets = {"node.workers=3", "node.id=b", "listen.address=127.0.0.1:1",
-                        "namespace.trade.mirror=yes", "limits.soft_bytes=1000"}};
+    struct scene s = {.running_sets = {"node.workers=2", "node.id=a"},
+                      .loaded_sets = {"node.workers=3", "node.id=b", "listen.address=127.0.0.1:1",
+                                      "namespace.trade.mirror=yes", "limits.soft_bytes=1000"}};
     play(&s);
     check_changes(&s, "node.id a>b restart, node.workers 2>3 restart, "
                       "listen.address 127.0.0.1:8080>127.0.0.1:1 restart, "
