@@ -27,6 +27,13 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "plain: figures that only a plain build can show")
 
 
+def pytest_make_parametrize_id(val):
+    """Frames are masked with a key of their own in each process, which must agree on names."""
+    if isinstance(val, bytes) and len(val) > 2:
+        return f"{val[:2].hex()}-{len(val)}"
+    return None
+
+
 def pytest_collection_modifyitems(items):
     if not world_module.SANITIZER:
         return
