@@ -4,7 +4,8 @@
  * A line is an event name and typed fields. It is formatted in the caller's thread, copied into a
  * bounded queue and written by a thread of its own; when the queue is full (standard error is a
  * pipe that nobody reads) the line is dropped and counted, and a line `log_dropped count=N`
- * follows as soon as there is room. Any thread may log.
+ * follows as soon as there is room. Lines that peers can cause at will are bounded per second
+ * besides: log_often. Any thread may log.
  *
  *   text: time=2026-01-02T03:04:05.678Z level=info node=n1 event=redis_connected host="a b" ms=12
  *   json: {"time":"…","level":"info","node":"n1","event":"redis_connected","host":"a b","ms":12}
@@ -15,6 +16,7 @@
 #ifndef TICKCAST_BASE_LOG_H
 #define TICKCAST_BASE_LOG_H
 
+#include "base/log_bound.h"
 #include "base/slice.h"
 
 #include <stdbool.h>
@@ -59,5 +61,19 @@ void log_write(enum log_level level, const char *event, const struct log_field *
 #define log_info(...)  log_at(LOG_INFO, __VA_ARGS__, {0})
 #define log_warn(...)  log_at(LOG_WARN, __VA_ARGS__, {0})
 #define log_error(...) log_at(LOG_ERROR, __VA_ARGS__, {0})
+
+/* May a line of this kind be written in this second? If not, it is counted (log_bound.h). */
+bool log_may(enum log_kind kind);
+
+/* For who has asked log_is_on, and log_may, already. */
+#define log_line(level, event, ...) \
+    log_write(level, event, (const struct log_field[]){__VA_ARGS__, {0}})
+
+/* For lines that peers can cause at will: as log_at, and no more than the bound of their kind. */
+#define log_often(kind, level, event, ...)                                         \
+    do {                                                                           \
+        if (log_is_on(level) && log_may(kind))                                     \
+            log_write(level, event, (const struct log_field[]){__VA_ARGS__, {0}}); \
+    } while (0)
 
 #endif

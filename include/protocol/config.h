@@ -51,6 +51,8 @@ struct config {
         int64_t workers; /* default: the cores this process may use */
         enum log_level log_level;
         enum log_format log_format;
+        int64_t log_lines_per_s; /* of each kind that peers cause (base/log_bound.h); 0: no bound */
+        bool access_log;         /* lines about single clients at info, else at debug */
         bool echo;
         int64_t ping_ms;
         int64_t heartbeat_ms;

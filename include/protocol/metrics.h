@@ -78,6 +78,7 @@
     X(ADMIN_COMMANDS, COUNTER, "tickcast_admin_commands_total", "result=\"ok\"", "Admin commands heard, by result") \
     X(ADMIN_ERRORS, COUNTER, "tickcast_admin_commands_total", "result=\"error\"", "Admin commands heard, by result") \
     X(LOG_DROPPED, COUNTER, "tickcast_log_dropped_total", "", "Log lines dropped because standard error did not take them") \
+    X(LOG_SUPPRESSED, COUNTER, "tickcast_log_suppressed_total", "", "Log lines not written because there were more of their kind than node.log_lines_per_s") \
     X(FEED_OK, GAUGE, "tickcast_feed_ok", "", "1 while the canary returns through Redis, 0 while the feed is suspect") \
     X(FEED_SUSPECTS, COUNTER, "tickcast_feed_suspects_total", "", "Times the feed became suspect") \
     X(REDIS_UP_SUB, GAUGE, "tickcast_redis_up", "link=\"subscriber\"", "1 while the link to Redis is established") \

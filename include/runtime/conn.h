@@ -42,16 +42,18 @@ struct conn {
     uint32_t last_sent_ms;  /* low bits of the clock at the last private write */
     uint32_t next_ping_ms;  /* low bits of the clock; upper layers' timer */
     uint32_t blocked_at_ms; /* low bits of the clock, while blocked */
-    uint32_t kernel_bytes;  /* that the kernel still had when it refused more */
-    uint16_t close_code;    /* what we closed with, or the peer's code */
-    uint8_t state;          /* enum conn_state */
-    uint8_t cause;          /* enum metric of the ENDED family, once it ends */
+    union {
+        uint32_t accepted_us;  /* HTTP: low bits of the clock when it was accepted */
+        uint32_t kernel_bytes; /* OPEN: what the kernel still had when it refused more */
+    };
+    uint16_t close_code; /* what we closed with, or the peer's code; HTTP: the response's status */
+    uint8_t state;       /* enum conn_state */
+    uint8_t cause;       /* enum metric of the ENDED family, once it ends */
     uint8_t pings_unanswered;
     uint8_t window_bits; /* /echo with deflate: longer messages go out uncompressed */
     bool deflate : 1;    /* permessage-deflate agreed */
     bool blocked : 1;    /* the kernel refused bytes: waiting for EV_WRITE */
     bool is_echo : 1;
-    bool was_open : 1;
     bool awaits_close : 1;   /* CLOSING: the peer still owes its close frame */
     bool wants_drained : 1;  /* on_drained even without on_blocked */
     bool has_last_words : 1; /* what is queued is short and goes out before the close frame */
@@ -140,6 +142,14 @@ uint64_t conn_blocked_ms(const struct conn *c);
 
 /* Writes the peer's address as text, "192.0.2.7:4711" or "[2001:db8::7]:4711". */
 void conn_peer_text(const struct conn *c, char *out, size_t size);
+
+/* What the kernel says of a connection; zeros where it says nothing. A system call. */
+struct conn_traffic {
+    uint64_t sent_bytes; /* acknowledged by the peer */
+    uint64_t received_bytes;
+    uint32_t rtt_us; /* smoothed round trip of the packets */
+};
+void conn_read_traffic(const struct conn *c, struct conn_traffic *out);
 
 /* For worker.c: end-of-turn work, timers and memory. */
 void conn_flush(struct conn *c);

@@ -87,6 +87,7 @@ static int serve(struct config *config, const struct config_source *source,
         buf_fini(&error);
         return EXIT_FAILURE;
     }
+    log_bound_set((uint32_t)config->node.log_lines_per_s);
     log_init(config->node.log_level, config->node.log_format, config->node.id);
     reload_log_warnings(warnings);
     server_ready_line(server, &ready);

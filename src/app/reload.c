@@ -72,6 +72,7 @@ void reload_log(const struct config_changes *changes, const struct config *befor
     /* What was set by the admin command `loglevel` stays until the option itself changes. */
     bool has_level = before->node.log_level != next->node.log_level;
     log_set_format(next->node.log_format);
+    log_bound_set((uint32_t)next->node.log_lines_per_s);
     if (has_level && next->node.log_level < before->node.log_level)
         log_set_level(next->node.log_level);
     for (size_t i = 0; i < changes->count; i++)

@@ -331,6 +331,27 @@ static void ring_take(struct line *chunk)
     queue.used -= chunk->len;
 }
 
+/* Tells how many lines of each kind there were beyond the bound, once a second. */
+static bool report_suppressed(bool is_end)
+{
+    struct line l;
+    bool ok = true;
+    uint64_t in_ms = log_bound_report_in_ms(clock_mono_ms());
+    if (in_ms == UINT64_MAX || (in_ms > 0 && !is_end))
+        return true;
+    for (enum log_kind kind = 0; kind < LOG_KINDS && ok; kind++) {
+        uint64_t count = log_bound_report(kind);
+        if (count == 0)
+            continue;
+        line_format_all(&l, LOG_WARN, "log_suppressed",
+                        (const struct log_field[]){
+                            LOG_STR("kind", log_kind_name(kind)), LOG_INT("count", count), {0}});
+        ok = write_when_ready(l.data, l.len);
+    }
+    log_bound_reported(clock_mono_ms());
+    return ok;
+}
+
 static bool write_drop_report(uint64_t count)
 {
     struct line l;
@@ -339,21 +360,43 @@ static bool write_drop_report(uint64_t count)
     return write_when_ready(l.data, l.len);
 }
 
+/* The lock is held. Waits for lines, for the end, or until suppressed lines have to be told. */
+static void wait_for_work(void)
+{
+    while (queue.used == 0 && queue.running) {
+        uint64_t in_ms = log_bound_report_in_ms(clock_mono_ms());
+        if (in_ms == 0)
+            return;
+        if (in_ms == UINT64_MAX) {
+            pthread_cond_wait(&queue.changed, &queue.lock);
+            continue;
+        }
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += (long)(in_ms % 1000) * 1000000;
+        until.tv_sec += (time_t)(in_ms / 1000) + until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        pthread_cond_timedwait(&queue.changed, &queue.lock, &until);
+    }
+}
+
 static void *run_writer(void *arg)
 {
     struct line chunk;
     bool ok = true;
     while (ok) {
         pthread_mutex_lock(&queue.lock);
-        while (queue.used == 0 && queue.running)
-            pthread_cond_wait(&queue.changed, &queue.lock);
-        if (queue.used == 0) {
-            pthread_mutex_unlock(&queue.lock);
-            break;
-        }
-        ring_take(&chunk);
+        wait_for_work();
+        bool is_over = queue.used == 0 && !queue.running;
+        chunk.len = 0;
+        if (queue.used != 0)
+            ring_take(&chunk);
         pthread_mutex_unlock(&queue.lock);
-        ok = write_when_ready(chunk.data, chunk.len);
+        if (chunk.len != 0)
+            ok = write_when_ready(chunk.data, chunk.len);
+        ok = ok && report_suppressed(is_over);
+        if (is_over)
+            break;
 
         pthread_mutex_lock(&queue.lock);
         uint64_t unreported = ok ? queue.unreported : 0;
@@ -394,6 +437,17 @@ void log_write(enum log_level level, const char *event, const struct log_field *
     line_format_all(&l, level, event, fields);
     if (!ring_put(&l))
         write_all(l.data, l.len);
+}
+
+bool log_may(enum log_kind kind)
+{
+    enum log_verdict verdict = log_bound_take(kind, clock_mono_ms());
+    if (verdict == LOG_SUPPRESS_FIRST) { /* the writer may wait without a limit */
+        pthread_mutex_lock(&queue.lock);
+        pthread_cond_signal(&queue.changed);
+        pthread_mutex_unlock(&queue.lock);
+    }
+    return verdict == LOG_WRITE;
 }
 
 /* --- start and end ------------------------------------------------------------------------ */

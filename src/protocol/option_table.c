@@ -168,6 +168,11 @@ const struct option option_table[] = {
      HELP("The least important lines that are logged.")},
     {FIELD(node, log_format, OPTION_WORD, "text"), ONE_OF(log_formats), FLAGS(OPTION_RELOAD),
      HELP("Log lines on standard error as key=value text, or one JSON object each.")},
+    {FIELD(node, log_lines_per_s, OPTION_INT, "1000"), IN(0, HUGE_COUNT), FLAGS(OPTION_RELOAD),
+     HELP("Lines per second, of each kind, that others can cause: about clients, calls of the ops API, traces, "
+          "faults. More are counted instead of written. 0: no bound.")},
+    {FIELD(node, access_log, OPTION_BOOL, "yes"), FLAGS(OPTION_RELOAD),
+     HELP("Lines about single clients (`access`, `client_ended`) at level info; no: at debug.")},
     {FIELD(node, echo, OPTION_BOOL, "no"), FLAGS(OPTION_RELOAD),
      HELP("Adds /echo, a plain WebSocket echo for protocol conformance suites.")},
     {FIELD(node, ping_ms, OPTION_INT, "25000"), IN(100, HOUR_MS), FLAGS(OPTION_ZERO | OPTION_RELOAD),

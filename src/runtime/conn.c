@@ -8,7 +8,7 @@
  */
 #include "runtime/conn.h"
 
-#include "base/log.h"
+#include "base/clock.h"
 #include "base/mem.h"
 
 #include <arpa/inet.h>
@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <linux/sockios.h>
+#include <linux/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -29,16 +30,6 @@
 
 /* --- state --------------------------------------------------------------------------------- */
 
-static void log_end(const struct conn *c)
-{
-    if (!log_is_on(LOG_DEBUG))
-        return;
-    char peer[80];
-    conn_peer_text(c, peer, sizeof peer);
-    log_debug("client_ended", LOG_STR("peer", peer), LOG_INT("code", c->close_code),
-              LOG_STR("cause", metrics_labels(c->cause)));
-}
-
 static void leave_open(struct conn *c)
 {
     if (c->decoder != NULL) {
@@ -48,7 +39,6 @@ static void leave_open(struct conn *c)
     }
     metrics_add(&c->worker->metrics, METRIC_CONNECTIONS, (uint64_t)-1);
     metrics_add(&c->worker->metrics, c->cause, 1);
-    log_end(c);
     c->worker->ops->on_closed(c);
     c->upper = NULL;
 }
@@ -523,6 +513,7 @@ void conn_accept(struct worker *w, int fd)
     c->state = CONN_HTTP;
     list_init(&c->link);
     wheel_timer_init(&c->timer);
+    c->accepted_us = (uint32_t)(clock_mono_ns() / 1000);
     read_peer_address(c, fd);
     event_assign(&c->event, loop_base(w->loop), fd, EV_READ | EV_PERSIST, on_event, c);
     event_add(&c->event, NULL);
@@ -538,6 +529,7 @@ void conn_respond(struct conn *c, struct slice response, unsigned status)
     assert(c->state == CONN_HTTP && (status / 100 == 2 || status / 100 == 4 || status / 100 == 5));
     metrics_add(&c->worker->metrics, by_class[status / 100], 1);
     outq_push(private_queue(c), frame_raw(response));
+    c->close_code = (uint16_t)status;
     c->awaits_close = false;
     set_state(c, CONN_CLOSING);
     conn_set_timer(c, CLOSE_WAIT_MS);
@@ -550,6 +542,7 @@ void conn_upgrade(struct conn *c, struct slice response, bool deflate, void *upp
     outq_push(private_queue(c), frame_raw(response));
     c->deflate = deflate;
     c->upper = upper;
+    c->kernel_bytes = 0;
     set_state(c, CONN_OPEN);
     wheel_cancel(&c->worker->wheel, &c->timer);
     metrics_add(&c->worker->metrics, METRIC_CONNECTIONS, 1);
@@ -590,4 +583,15 @@ void conn_peer_text(const struct conn *c, char *out, size_t size)
     if (c->address_family != 0)
         inet_ntop(c->address_family, c->address, host, sizeof host);
     snprintf(out, size, is_v6 ? "[%s]:%u" : "%s:%u", host, c->port);
+}
+
+void conn_read_traffic(const struct conn *c, struct conn_traffic *out)
+{
+    struct tcp_info info = {0};
+    socklen_t len = sizeof info;
+    if (getsockopt(conn_fd(c), IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
+        info = (struct tcp_info){0};
+    *out = (struct conn_traffic){.sent_bytes = info.tcpi_bytes_acked,
+                                 .received_bytes = info.tcpi_bytes_received,
+                                 .rtt_us = info.tcpi_rtt};
 }

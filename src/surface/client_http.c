@@ -14,6 +14,7 @@
 #include "domain/session.h"
 #include "protocol/json_text.h"
 #include "protocol/ws_handshake.h"
+#include "surface/access_log.h"
 
 #include "page_html.h"
 
@@ -64,8 +65,8 @@ static void log_refusal(const struct conn *c, int status, const char *why)
 {
     char peer[80];
     conn_peer_text(c, peer, sizeof peer);
-    log_debug("request_refused", LOG_STR("peer", peer), LOG_INT("status", status),
-              LOG_STR("reason", why));
+    log_often(LOG_FAULTS, LOG_DEBUG, "request_refused", LOG_STR("peer", peer),
+              LOG_INT("status", status), LOG_STR("reason", why));
 }
 
 static const struct {
@@ -327,7 +328,7 @@ static const struct {
     {"/readyz", get_readyz}, {"/echo", get_echo},
 };
 
-static void on_request(struct conn *c, const struct http_head *head)
+static void route(struct conn *c, const struct http_head *head)
 {
     size_t i = 0;
     while (i < sizeof routes / sizeof *routes && !slice_is(head->path, routes[i].path))
@@ -340,9 +341,18 @@ static void on_request(struct conn *c, const struct http_head *head)
         routes[i].get(c, head);
 }
 
+static void on_request(struct conn *c, const struct http_head *head)
+{
+    uint32_t accepted_us = c->accepted_us;
+    route(c, head);
+    access_log_request(c, head, accepted_us);
+}
+
 static void on_bad_request(struct conn *c, int status)
 {
+    uint32_t accepted_us = c->accepted_us;
     refuse(c, status, NULL);
+    access_log_request(c, NULL, accepted_us);
 }
 
 static void echo_message(struct conn *c, enum ws_opcode opcode, struct slice payload)
@@ -387,6 +397,7 @@ static void on_drained(struct conn *c)
 
 static void on_closed(struct conn *c)
 {
+    access_log_ended(c);
     if (c->upper != NULL)
         session_free(c->upper);
 }

@@ -8,6 +8,7 @@
 #include "protocol/json_text.h"
 #include "runtime/listener.h"
 #include "surface/client_http.h"
+#include "surface/ops_access.h"
 #include "surface/ops_http_fleet.h"
 #include "surface/ops_http_inspect.h"
 #include "surface/ops_http_publish.h"
@@ -41,6 +42,7 @@ void ops_http_reply(struct evhttp_request *request, int status, const char *type
     evhttp_add_header(headers, "Content-Type", type);
     evhttp_add_header(headers, "Cache-Control", "no-store");
     evbuffer_add(evhttp_request_get_output_buffer(request), body->data, body->len);
+    ops_access_end(request, status);
     evhttp_send_reply(request, status, NULL, NULL);
 }
 
@@ -77,6 +79,7 @@ static void get_metrics(struct ops_http *o, struct evhttp_request *request)
 {
     struct buf body = {0};
     metrics_set(o->setup.metrics[0], METRIC_LOG_DROPPED, log_dropped());
+    metrics_set(o->setup.metrics[0], METRIC_LOG_SUPPRESSED, log_bound_total());
     metrics_expose(&body, o->setup.metrics, o->setup.metrics_count, o->setup.config->node.id);
     ops_http_reply(request, 200, "text/plain; version=0.0.4; charset=utf-8", &body);
     buf_fini(&body);
@@ -138,6 +141,7 @@ static void on_request(struct evhttp_request *request, void *arg)
     const char *path = uri != NULL ? evhttp_uri_get_path(uri) : NULL;
     int method = (int)evhttp_request_get_command(request);
     size_t i = 0;
+    ops_access_begin(request);
     while (i < sizeof routes / sizeof *routes &&
            (path == NULL || strcmp(path, routes[i].path) != 0))
         i++;
