@@ -1,14 +1,18 @@
 -- publish.lua - publishes one value on a channel, with a number that no other publication has.
 --
---   redis-cli --eval scripts/publish.lua '{tc:quote:AAPL}' , '{"price":"190.01"}' [history [ttl_s]]
+--   redis-cli --eval scripts/publish.lua '{tc:quote:AAPL}' , '{"price":"190.01"}' \
+--       [history [ttl_s [trace [prefix]]]]
 --
 -- KEYS[1]  the channel's Redis name in braces: key of the hash, and so its Cluster slot
 -- ARGV     payload (empty: the value is cleared), entries of history to keep (default 0: the last
---          value only), life of value and history in seconds (default 0: for ever)
+--          value only), life of value and history in seconds (default 0: for ever), an id by which
+--          nodes log where the publication went (1 to 64 bytes of printable ASCII without space;
+--          default empty: none), the prefix of the fleet's names, which the id needs (default tc:)
 -- Returns  {seq, epoch}; or an error, and then nothing has changed.
 --
 --   {tc:quote:AAPL}      hash    epoch, seq, ts in ms, data (absent once the value was cleared)
 --   {tc:quote:AAPL}:log  stream  one entry <seq>-0 per publication: ts, data (empty: cleared)
+--   tc:trace             channel <trace> quote:AAPL, right before the next; only with a trace
 --   tc:quote:AAPL        channel @<epoch>:<seq>:<ts> <payload>
 --
 -- All entries of a log are of the hash's epoch and have no holes: the log is deleted whenever an
@@ -32,8 +36,8 @@ local function count(text, max)
     return number and number <= max and number or nil
 end
 
-if #KEYS ~= 1 or #ARGV < 1 or #ARGV > 3 then
-    return fail('usage: {prefix:channel} , payload [history [ttl_s]]')
+if #KEYS ~= 1 or #ARGV < 1 or #ARGV > 5 then
+    return fail('usage: {prefix:channel} , payload [history [ttl_s [trace [prefix]]]]')
 end
 local key, payload = KEYS[1], ARGV[1]
 local log = key .. ':log'
@@ -42,6 +46,15 @@ local history, ttl_s = count(ARGV[2], HISTORY_MAX), count(ARGV[3], TTL_S_MAX)
 if not channel then return fail('the key must be the channel in braces, as {tc:quote:AAPL}') end
 if not history then return fail('history must be a whole number from 0 to ' .. HISTORY_MAX) end
 if not ttl_s then return fail('ttl_s must be a whole number from 0 to ' .. TTL_S_MAX) end
+local trace, prefix = ARGV[4] or '', ARGV[5] or 'tc:'
+if trace ~= '' then
+    if #trace > 64 or not trace:match('^[!-~]+$') then
+        return fail('trace must be 1 to 64 bytes of printable ASCII without space')
+    end
+    if channel:sub(1, #prefix) ~= prefix or #channel == #prefix then
+        return fail('the key does not begin with the prefix ' .. prefix)
+    end
+end
 for name, wanted in pairs({[key] = 'hash', [log] = 'stream'}) do
     local kind = redis.call('TYPE', name).ok
     if kind ~= 'none' and kind ~= wanted then
@@ -97,5 +110,9 @@ for _, name in ipairs({key, log}) do
     end
 end
 
+-- Whoever may not publish the trace may still publish.
+if trace ~= '' then
+    redis.pcall('PUBLISH', prefix .. 'trace', trace .. ' ' .. channel:sub(#prefix + 1))
+end
 redis.call('PUBLISH', channel, '@' .. epoch .. ':' .. id .. ':' .. ts .. ' ' .. payload)
 return {seq, epoch}

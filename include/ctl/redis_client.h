@@ -19,6 +19,7 @@
 
 #define REDIS_CLIENT_TIMEOUT_MS 5000 /* for connecting, and for each reply */
 
+struct publish_script_call;
 struct redis_client;
 
 enum redis_answer_kind {
@@ -72,10 +73,9 @@ struct redis_client_stamp {
     char epoch[STAMP_EPOCH_MAX + 1];
 };
 
-/* Runs the publishing script now; its text is sent when Redis does not know it. key is
- * `{<prefix><channel>}`; an empty payload clears. */
-bool redis_client_publish_stamped(struct redis_client *c, struct slice key, struct slice payload,
-                                  int64_t history, int64_t ttl_s, struct redis_client_stamp *out);
+/* Runs the publishing script now; its text is sent when Redis does not know it. */
+bool redis_client_publish_stamped(struct redis_client *c, struct publish_script_call *call,
+                                  struct redis_client_stamp *out);
 
 /* Queues a PUBLISH without sending it; both are copied. */
 void redis_client_queue_publish(struct redis_client *c, struct slice channel, struct slice payload);

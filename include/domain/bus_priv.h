@@ -13,6 +13,8 @@
 #include "domain/bus_channel.h"
 #include "domain/feed_health.h"
 #include "domain/hub.h"
+#include "protocol/channel.h"
+#include "protocol/trace.h"
 
 #include <stdatomic.h>
 
@@ -26,6 +28,17 @@ struct bus_batch {
     uint32_t cap;
 };
 
+/* The note that came last, for the very next message, and what waits for the end of the read. */
+struct bus_trace {
+    bool is_heard;
+    bool is_made;
+    uint8_t trace_len;
+    uint8_t channel_len;
+    char trace[TRACE_BYTES_MAX];
+    char channel[CHANNEL_BYTES_MAX];
+    struct list pending; /* struct delivery */
+};
+
 struct bus {
     struct bus_setup setup;
     struct slice prefix;
@@ -33,6 +46,7 @@ struct bus {
     struct redis_link *command;
     struct feed_health *health;
     struct bus_intake intake;
+    struct bus_trace trace;
     struct hub **hubs;
     unsigned hub_count;
     struct bus_batch batches[BUS_WORKERS_MAX]; /* publications of the read under way, by worker */
@@ -70,11 +84,11 @@ void bus_hand_out(struct bus *b, struct bus_channel *c, struct publication *p);
 void bus_post_batch(struct bus *b, unsigned worker); /* now, so that something may follow it */
 void bus_post_batches(struct bus *b);                /* all that was handed out */
 
-/* One message of a channel, whatever is being read. */
-void bus_take_now(struct bus *b, struct bus_channel *c, struct slice payload);
+/* One message of a channel, whatever is being read. True when it became a publication. */
+bool bus_take_now(struct bus *b, struct bus_channel *c, struct slice payload);
 
 /* One message of a channel, now or when it was kept back. */
-void bus_take_message(struct bus *b, struct bus_channel *c, struct slice payload);
+bool bus_take_message(struct bus *b, struct bus_channel *c, struct slice payload);
 
 /* Nothing may hold the channel any more: it goes after linger_ms, unless somebody wants it. */
 void bus_let_go(struct bus *b, struct bus_channel *c);
@@ -120,5 +134,21 @@ void bus_record_recent(struct bus_channel *c, struct publication *p); /* shares 
 /* For hub_upstream.publish: in the worker's thread. */
 void bus_post_publish(void *arg, unsigned worker, struct slice channel, struct slice payload,
                       uint64_t token);
+
+/* --- bus_trace.c ----------------------------------------------------------------------------- */
+
+void bus_trace_up(struct bus *b); /* the subscriber link */
+
+/* A message on no followed channel: true when it is a trace note. */
+bool bus_trace_hear(struct bus *b, struct slice channel, struct slice payload);
+
+/* Any other message: it is the one that the last note was for, if their channels agree. taken: it
+ * became a publication. Called only when there is a note, or everything is to be logged. */
+void bus_trace_message(struct bus *b, struct bus_channel *c, struct slice payload, bool taken);
+void bus_trace_forget(struct bus *b); /* what the note was for has not come */
+
+/* At the end of a read, behind its publications: has the workers count who got them. */
+void bus_trace_post(struct bus *b);
+void bus_trace_fini(struct bus *b);
 
 #endif

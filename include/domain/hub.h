@@ -147,6 +147,9 @@ struct hub_channel *hub_pin(struct hub *h, struct slice name, const struct confi
 void hub_unpin(struct hub *h, struct hub_channel *c);
 struct hub_channel *hub_find(const struct hub *h, struct slice name); /* or NULL; no pin */
 
+/* Clients of this worker that follow the channel. */
+uint64_t hub_count_subscribers(const struct hub *h, struct slice name);
+
 /* The cohort of exactly this set and format, or NULL; its hash either way. subs are ordered by
  * channel id. */
 struct cohort *hub_find_cohort(struct hub *h, struct cohort_format format,

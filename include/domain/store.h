@@ -59,6 +59,19 @@ void store_publish(struct store *s, struct slice channel, struct slice payload, 
 void store_publish_plain(struct store *s, struct slice channel, struct slice payload,
                          store_on_done *on_done, void *arg);
 
+/* How a publication is to be followed. */
+struct store_trace {
+    struct slice trace; /* valid (protocol/trace.h); empty: not at all */
+    bool is_made;       /* nobody gave it: nodes log it at debug. Plain publications only */
+};
+
+/* The same, with a note that goes ahead of the publication in the same step. */
+void store_publish_traced(struct store *s, struct slice channel, struct slice payload,
+                          int64_t history, int64_t ttl_s, const struct store_trace *trace,
+                          store_on_done *on_done, void *arg);
+void store_publish_plain_traced(struct store *s, struct slice channel, struct slice payload,
+                                const struct store_trace *trace, store_on_done *on_done, void *arg);
+
 /* Are publications in this namespace stamped: does it keep a value or a history? */
 bool store_keeps(const struct config_namespace *ns);
 

@@ -77,6 +77,9 @@
     X(ERR_BAD_DATA, COUNTER, "tickcast_client_errors_total", "cause=\"bad_data\"", "Errors by clients, by cause") \
     X(ADMIN_COMMANDS, COUNTER, "tickcast_admin_commands_total", "result=\"ok\"", "Admin commands heard, by result") \
     X(ADMIN_ERRORS, COUNTER, "tickcast_admin_commands_total", "result=\"error\"", "Admin commands heard, by result") \
+    X(TRACES_FOLLOWED, COUNTER, "tickcast_traces_total", "result=\"followed\"", "Trace notes heard, by whether their publication followed on a channel of this node") \
+    X(TRACES_ELSEWHERE, COUNTER, "tickcast_traces_total", "result=\"elsewhere\"", "Trace notes heard, by whether their publication followed on a channel of this node") \
+    X(TRACES_BAD, COUNTER, "tickcast_traces_total", "result=\"malformed\"", "Trace notes heard, by whether their publication followed on a channel of this node") \
     X(LOG_DROPPED, COUNTER, "tickcast_log_dropped_total", "", "Log lines dropped because standard error did not take them") \
     X(LOG_SUPPRESSED, COUNTER, "tickcast_log_suppressed_total", "", "Log lines not written because there were more of their kind than node.log_lines_per_s") \
     X(FEED_OK, GAUGE, "tickcast_feed_ok", "", "1 while the canary returns through Redis, 0 while the feed is suspect") \

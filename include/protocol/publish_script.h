@@ -14,12 +14,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define PUBLISH_SCRIPT_ARGS 7
+#define PUBLISH_SCRIPT_ARGS 9 /* at most */
 
 /* One command that runs the script, as arguments for Redis. Borrows key and payload; has to stay
  * where it is while args are used. */
 struct publish_script_call {
     struct slice args[PUBLISH_SCRIPT_ARGS];
+    size_t count;
     char history[24];
     char ttl_s[24];
 };
@@ -29,8 +30,17 @@ struct publish_script_call {
 void publish_script_call_init(struct publish_script_call *call, struct slice key,
                               struct slice payload, int64_t history, int64_t ttl_s);
 
+/* Has the publication followed under a trace id, which is valid (protocol/trace.h). prefix: of the
+ * key. Borrows both. */
+void publish_script_call_trace(struct publish_script_call *call, struct slice trace,
+                               struct slice prefix);
+
 /* From the digest to the whole text: what follows a NOSCRIPT. */
 void publish_script_call_use_text(struct publish_script_call *call);
+
+/* For a plain publication and the trace note ahead of it: publishes ARGV[2] on ARGV[1], then ARGV[3]
+ * on KEYS[1], and returns what PUBLISH does. */
+extern const char publish_traced_plain_script[];
 
 /* Is this error reply the one of a Redis that has not seen the script? */
 bool publish_script_is_unknown(struct slice error);

@@ -19,6 +19,8 @@
 #include "protocol/channel.h"
 #include "protocol/config.h"
 #include "protocol/json_text.h"
+#include "protocol/publish_script.h"
+#include "protocol/trace.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -36,6 +38,7 @@ struct pub {
     bool stamped; /* the same */
     int64_t history;
     int64_t ttl_s;
+    const char *trace; /* NULL: none */
     const char *channel;
     int (*send)(struct pub *pub, struct slice payload);
     struct redis_client *redis;
@@ -45,10 +48,39 @@ struct pub {
 
 /* --- ways to publish ------------------------------------------------------------------------- */
 
+/* A trace note, and the publication right behind it. */
+static bool publish_plain_traced(struct pub *pub, struct slice payload, long long *receivers)
+{
+    const struct trace_note note = {.trace = slice_str(pub->trace),
+                                    .channel = slice_str(pub->channel)};
+    struct buf text = {0}, trace_channel = {0};
+    struct redis_answer answer;
+    trace_note_append(&text, &note);
+    buf_printf(&trace_channel, "%s" TRACE_CHANNEL, pub->target.prefix);
+    const struct slice args[] = {slice_str("EVAL"),
+                                 slice_str(publish_traced_plain_script),
+                                 slice_str("1"),
+                                 buf_slice(&pub->name),
+                                 buf_slice(&trace_channel),
+                                 buf_slice(&text),
+                                 payload};
+    bool ok = redis_client_command(pub->redis, args, sizeof args / sizeof *args, 0, &answer);
+    if (ok) {
+        *receivers = answer.number;
+        redis_answer_fini(&answer);
+    }
+    buf_fini(&text);
+    buf_fini(&trace_channel);
+    return ok;
+}
+
 static int send_plain(struct pub *pub, struct slice payload)
 {
     long long receivers;
-    if (!redis_client_publish(pub->redis, buf_slice(&pub->name), payload, &receivers))
+    bool ok = pub->trace != NULL
+                  ? publish_plain_traced(pub, payload, &receivers)
+                  : redis_client_publish(pub->redis, buf_slice(&pub->name), payload, &receivers);
+    if (!ok)
         return ctl_fail("pub: redis: %s", redis_client_error(pub->redis));
     printf("receivers=%lld\n", receivers);
     return CTL_OK;
@@ -57,8 +89,11 @@ static int send_plain(struct pub *pub, struct slice payload)
 static int send_stamped(struct pub *pub, struct slice payload)
 {
     struct redis_client_stamp stamp;
-    if (!redis_client_publish_stamped(pub->redis, buf_slice(&pub->name), payload, pub->history,
-                                      pub->ttl_s, &stamp))
+    struct publish_script_call call = {0};
+    publish_script_call_init(&call, buf_slice(&pub->name), payload, pub->history, pub->ttl_s);
+    if (pub->trace != NULL)
+        publish_script_call_trace(&call, slice_str(pub->trace), slice_str(pub->target.prefix));
+    if (!redis_client_publish_stamped(pub->redis, &call, &stamp))
         return ctl_fail("pub: redis: %s", redis_client_error(pub->redis));
     printf("%lld %s\n", stamp.seq, stamp.epoch);
     return CTL_OK;
@@ -85,6 +120,11 @@ static int send_ops(struct pub *pub, struct slice payload)
 {
     struct buf body = {0}, reply = {0};
     buf_printf(&body, "{\"channel\":\"%s\",", pub->channel);
+    if (pub->trace != NULL) {
+        buf_append_str(&body, "\"trace\":");
+        json_append_string(&body, slice_str(pub->trace));
+        buf_append_str(&body, ",");
+    }
     buf_append_str(&body, payload.len > 0 ? "\"data\":" : "\"clear\":true");
     buf_append(&body, payload.ptr, payload.len);
     buf_append_str(&body, "}");
@@ -213,6 +253,8 @@ static int run(struct pub *pub, const struct ctl_operands *operands)
     int status = ctl_check_channel(pub->channel);
     if (status != CTL_CONTINUE)
         return status;
+    if (pub->trace != NULL && !trace_is_valid(slice_str(pub->trace)))
+        return ctl_misuse("pub: --trace: 1 to 64 bytes of printable ASCII without space");
     if (pub->clear != (operands->count == 1))
         return ctl_misuse("pub: %s", pub->clear ? "--clear takes no payload" : "too few arguments");
     status = choose(pub);
@@ -237,6 +279,7 @@ int ctl_pub(int argc, char **argv)
          "a node's configuration, for its namespaces (default: the built-in ones)", 0, 0},
         {"--plain", CTL_FLAG, &pub.plain, NULL, "PUBLISH, whatever the namespace keeps", 0, 0},
         {"--stamped", CTL_FLAG, &pub.stamped, NULL, "number and store it, whatever it keeps", 0, 0},
+        {"--trace", CTL_TEXT, &pub.trace, "ID", "nodes log where it went under this id", 0, 0},
         CTL_TARGET_ROWS(&pub.target),
         {0},
     };

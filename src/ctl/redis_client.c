@@ -222,17 +222,15 @@ static bool take_stamp(struct redis_client *c, const redisReply *reply,
     return true;
 }
 
-bool redis_client_publish_stamped(struct redis_client *c, struct slice key, struct slice payload,
-                                  int64_t history, int64_t ttl_s, struct redis_client_stamp *out)
+bool redis_client_publish_stamped(struct redis_client *c, struct publish_script_call *call,
+                                  struct redis_client_stamp *out)
 {
-    struct publish_script_call call = {0};
-    publish_script_call_init(&call, key, payload, history, ttl_s);
-    redisReply *reply = run(c, call.args, PUBLISH_SCRIPT_ARGS);
+    redisReply *reply = run(c, call->args, call->count);
     if (reply != NULL && reply->type == REDIS_REPLY_ERROR &&
         publish_script_is_unknown(slice_of(reply->str, reply->len))) {
         freeReplyObject(reply);
-        publish_script_call_use_text(&call);
-        reply = run(c, call.args, PUBLISH_SCRIPT_ARGS);
+        publish_script_call_use_text(call);
+        reply = run(c, call->args, call->count);
     }
     if (reply == NULL) {
         set_context_error(c);

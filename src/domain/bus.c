@@ -196,6 +196,7 @@ static void on_subscriber_up(void *arg)
     metrics_add(b->setup.metrics, METRIC_REDIS_CONNECTS_SUB, 1);
     bus_begin_patience(b);
     redis_link_subscribe(b->subscriber, slice_str(b->admin_channel));
+    bus_trace_up(b);
     b->unconfirmed = b->channels.count;
     size_t it = 0;
     struct bus_channel *c;
@@ -287,25 +288,26 @@ void bus_post_batches(struct bus *b)
         bus_post_batch(b, i);
 }
 
-void bus_take_now(struct bus *b, struct bus_channel *c, struct slice payload)
+bool bus_take_now(struct bus *b, struct bus_channel *c, struct slice payload)
 {
     struct publication *p;
     switch (bus_intake_take(&b->intake, c, payload, &p)) {
     case INTAKE_TAKEN:
         bus_watch_expiry(b, c);
         bus_hand_out(b, c, p);
-        break;
+        return true;
     case INTAKE_REGRESSED: bus_on_regressed(b, c, payload); break;
     case INTAKE_DROPPED: break;
     }
+    return false;
 }
 
-void bus_take_message(struct bus *b, struct bus_channel *c, struct slice payload)
+bool bus_take_message(struct bus *b, struct bus_channel *c, struct slice payload)
 {
     if (bus_hold(b, c, payload))
-        return;
+        return false;
     bus_release_held(b, c); /* where holding has just ended, what was kept back goes first */
-    bus_take_now(b, c, payload);
+    return bus_take_now(b, c, payload);
 }
 
 static void on_message(void *arg, struct slice name, struct slice payload)
@@ -316,9 +318,13 @@ static void on_message(void *arg, struct slice name, struct slice payload)
     if (c == NULL)
         c = bus_mirror_meet(b, channel);
     if (c != NULL) {
-        bus_take_message(b, c, payload);
+        bool taken = bus_take_message(b, c, payload);
+        if (b->trace.is_heard || log_is_on(LOG_DEBUG))
+            bus_trace_message(b, c, payload, taken);
         return;
     }
+    if (bus_trace_hear(b, channel, payload))
+        return;
     if (slice_equal(name, slice_str(b->admin_channel)))
         b->setup.on_admin(b->setup.on_admin_arg, payload);
     else if (!feed_health_on_message(b->health, channel, payload))
@@ -329,14 +335,16 @@ static void on_oversize(void *arg, struct slice name, uint64_t bytes)
 {
     struct bus *b = arg;
     metrics_add(b->setup.metrics, METRIC_DROPPED_LARGE, 1);
-    log_warn("publication_too_large", LOG_SLICE("channel", name), LOG_INT("bytes", bytes));
+    bus_trace_forget(b);
+    log_often(LOG_FAULTS, LOG_WARN, "publication_too_large", LOG_SLICE("channel", name),
+              LOG_INT("bytes", bytes));
 }
 
 static void on_error_reply(void *arg, struct slice text)
 {
     struct bus *b = arg;
     metrics_add(b->setup.metrics, METRIC_REDIS_ERRORS, 1);
-    log_warn("redis_error", LOG_SLICE("text", text));
+    log_often(LOG_FAULTS, LOG_WARN, "redis_error", LOG_SLICE("text", text));
 }
 
 /* A SUBSCRIBE was refused, and one refused name costs its whole batch: what is followed is not
@@ -353,6 +361,7 @@ static void on_read_end(void *arg)
 {
     struct bus *b = arg;
     bus_post_batches(b);
+    bus_trace_post(b);
     feed_health_on_read(b->health);
 }
 
@@ -478,6 +487,7 @@ struct bus *bus_new(const struct bus_setup *setup)
     b->linger_timer = loop_timer_new(setup->loop, on_linger_tick, b);
     bus_stored_init(b);
     bus_mirror_init(b);
+    list_init(&b->trace.pending);
     snprintf(b->admin_channel, sizeof b->admin_channel, "%sadmin", setup->config->redis.prefix);
     atomic_init(&b->reason, "starting");
     return b;
@@ -583,6 +593,7 @@ void bus_free(struct bus *b)
     wheel_fini(&b->lingering);
     bus_stored_fini(b);
     bus_mirror_fini(b);
+    bus_trace_fini(b);
     map_fini(&b->channels);
     free(b->hubs);
     free(b);

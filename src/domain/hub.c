@@ -55,6 +55,15 @@ void hub_unpin(struct hub *h, struct hub_channel *c)
     free(c);
 }
 
+uint64_t hub_count_subscribers(const struct hub *h, struct slice name)
+{
+    const struct hub_channel *c = hub_find(h, name);
+    uint64_t count = 0;
+    for (uint32_t i = 0; c != NULL && i < c->cohort_count; i++)
+        count += c->cohorts[i].cohort->member_count;
+    return count;
+}
+
 /* --- cohorts ------------------------------------------------------------------------------- */
 
 static struct slice cohort_key(const uint64_t *set_hash)

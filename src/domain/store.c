@@ -17,6 +17,7 @@
 #include "base/list.h"
 #include "base/mem.h"
 #include "protocol/publish_script.h"
+#include "protocol/trace.h"
 
 #include <stdlib.h>
 
@@ -31,7 +32,7 @@ struct store {
     bool is_held;   /* stamped ones wait for the answers to those that were sent */
 };
 
-/* A publication in flight. The name in Redis and the payload follow the struct. */
+/* A publication in flight. The name in Redis, the payload and the trace follow the struct. */
 struct request {
     struct list in_flight;
     struct store *store;
@@ -42,6 +43,7 @@ struct request {
     bool is_again;     /* NOSCRIPT once: not a second time */
     struct slice name; /* `{prefix:channel}`, which is the key; the channel is inside the braces */
     struct slice payload;
+    struct slice trace; /* empty: none */
     char bytes[];
 };
 
@@ -115,10 +117,12 @@ static void send_stamped(struct request *r, bool with_text)
 {
     struct publish_script_call call = {0};
     publish_script_call_init(&call, r->name, r->payload, r->history, r->ttl_s);
+    if (r->trace.len > 0)
+        publish_script_call_trace(&call, r->trace, slice_str(r->store->prefix));
     if (with_text)
         publish_script_call_use_text(&call);
     r->store->sent++;
-    redis_link_command(r->store->link, call.args, PUBLISH_SCRIPT_ARGS, on_stamped_reply, r);
+    redis_link_command(r->store->link, call.args, call.count, on_stamped_reply, r);
 }
 
 /* Nothing is under way, so the list holds exactly what has to be sent, oldest first. When the link
@@ -147,11 +151,11 @@ static void on_plain_reply(void *arg, const struct redis_reply_view *reply)
 /* --- entry ----------------------------------------------------------------------------------- */
 
 static struct request *request_new(struct store *s, struct slice channel, struct slice payload,
-                                   store_on_done *on_done, void *arg)
+                                   struct slice trace, store_on_done *on_done, void *arg)
 {
     size_t prefix_len = strlen(s->prefix);
     size_t name_len = prefix_len + channel.len + 2;
-    struct request *r = mem_alloc(sizeof *r + name_len + payload.len);
+    struct request *r = mem_alloc(sizeof *r + name_len + payload.len + trace.len);
     *r = (struct request){.store = s, .on_done = on_done, .arg = arg};
     char *at = r->bytes;
     *at++ = '{';
@@ -163,6 +167,9 @@ static struct request *request_new(struct store *s, struct slice channel, struct
         memcpy(at, payload.ptr, payload.len);
     r->name = slice_of(r->bytes, name_len);
     r->payload = slice_of(at, payload.len);
+    if (trace.len > 0)
+        memcpy(at + payload.len, trace.ptr, trace.len);
+    r->trace = slice_of(at + payload.len, trace.len);
     s->count++;
     s->bytes += payload.len;
     return r;
@@ -173,14 +180,15 @@ static bool has_room(const struct store *s, struct slice payload)
     return s->count < STORE_IN_FLIGHT_MAX && payload.len <= STORE_IN_FLIGHT_BYTES_MAX - s->bytes;
 }
 
-void store_publish(struct store *s, struct slice channel, struct slice payload, int64_t history,
-                   int64_t ttl_s, store_on_done *on_done, void *arg)
+void store_publish_traced(struct store *s, struct slice channel, struct slice payload,
+                          int64_t history, int64_t ttl_s, const struct store_trace *trace,
+                          store_on_done *on_done, void *arg)
 {
     if (!has_room(s, payload)) {
         refuse(on_done, arg, slice_str("too many publications are under way"));
         return;
     }
-    struct request *r = request_new(s, channel, payload, on_done, arg);
+    struct request *r = request_new(s, channel, payload, trace->trace, on_done, arg);
     r->history = history;
     r->ttl_s = ttl_s;
     list_append(&s->stamped, &r->in_flight);
@@ -188,18 +196,55 @@ void store_publish(struct store *s, struct slice channel, struct slice payload, 
         send_stamped(r, false);
 }
 
-void store_publish_plain(struct store *s, struct slice channel, struct slice payload,
-                         store_on_done *on_done, void *arg)
+/* A note and the publication in one script, so that nothing comes between them. */
+static void send_plain_traced(struct request *r, struct slice channel, bool is_made)
+{
+    const struct trace_note note = {.trace = r->trace, .channel = channel, .is_made = is_made};
+    struct buf text = {0}, trace_channel = {0};
+    trace_note_append(&text, &note);
+    buf_printf(&trace_channel, "%s" TRACE_CHANNEL, r->store->prefix);
+    const struct slice args[] = {slice_str("EVAL"),
+                                 slice_str(publish_traced_plain_script),
+                                 slice_str("1"),
+                                 slice_of(r->name.ptr + 1, r->name.len - 2),
+                                 buf_slice(&trace_channel),
+                                 buf_slice(&text),
+                                 r->payload};
+    redis_link_command(r->store->link, args, 7, on_plain_reply, r);
+    buf_fini(&text);
+    buf_fini(&trace_channel);
+}
+
+void store_publish_plain_traced(struct store *s, struct slice channel, struct slice payload,
+                                const struct store_trace *trace, store_on_done *on_done, void *arg)
 {
     if (!has_room(s, payload)) {
         refuse(on_done, arg, slice_str("too many publications are under way"));
         return;
     }
-    struct request *r = request_new(s, channel, payload, on_done, arg);
+    struct request *r = request_new(s, channel, payload, trace->trace, on_done, arg);
     list_append(&s->plain, &r->in_flight);
+    if (r->trace.len > 0) {
+        send_plain_traced(r, channel, trace->is_made);
+        return;
+    }
     const struct slice args[] = {slice_str("PUBLISH"), slice_of(r->name.ptr + 1, r->name.len - 2),
                                  r->payload};
     redis_link_command(s->link, args, 3, on_plain_reply, r);
+}
+
+static const struct store_trace untraced;
+
+void store_publish(struct store *s, struct slice channel, struct slice payload, int64_t history,
+                   int64_t ttl_s, store_on_done *on_done, void *arg)
+{
+    store_publish_traced(s, channel, payload, history, ttl_s, &untraced, on_done, arg);
+}
+
+void store_publish_plain(struct store *s, struct slice channel, struct slice payload,
+                         store_on_done *on_done, void *arg)
+{
+    store_publish_plain_traced(s, channel, payload, &untraced, on_done, arg);
 }
 
 bool store_keeps(const struct config_namespace *ns)

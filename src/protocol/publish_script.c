@@ -5,7 +5,7 @@
  * Redis knows a script.
  *
  *      EVALSHA <digest> 1 {tc:quote:AAPL} <payload> <history> <ttl_s>
- *      EVAL    <text>   1 {tc:quote:AAPL} <payload> <history> <ttl_s>
+ *      EVAL    <text>   1 {tc:quote:AAPL} <payload> <history> <ttl_s> [<trace> <prefix>]
  */
 #include "protocol/publish_script.h"
 
@@ -19,12 +19,24 @@ void publish_script_call_init(struct publish_script_call *call, struct slice key
 {
     snprintf(call->history, sizeof call->history, "%" PRId64, history);
     snprintf(call->ttl_s, sizeof call->ttl_s, "%" PRId64, ttl_s);
-    const struct slice args[PUBLISH_SCRIPT_ARGS] = {
+    const struct slice args[] = {
         slice_str("EVALSHA"),     slice_str(publish_lua_sha1), slice_str("1"), key, payload,
         slice_str(call->history), slice_str(call->ttl_s),
     };
     memcpy(call->args, args, sizeof args);
+    call->count = sizeof args / sizeof *args;
 }
+
+void publish_script_call_trace(struct publish_script_call *call, struct slice trace,
+                               struct slice prefix)
+{
+    call->args[call->count++] = trace;
+    call->args[call->count++] = prefix;
+}
+
+/* Whoever may not publish the note may still publish. */
+const char publish_traced_plain_script[] = "redis.pcall('PUBLISH', ARGV[1], ARGV[2])\n"
+                                           "return redis.call('PUBLISH', KEYS[1], ARGV[3])\n";
 
 void publish_script_call_use_text(struct publish_script_call *call)
 {

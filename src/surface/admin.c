@@ -15,6 +15,7 @@
 #include "protocol/channel.h"
 #include "protocol/json_text.h"
 #include "protocol/messages.h"
+#include "protocol/trace.h"
 
 #include <cjson/cJSON.h>
 #include <stdio.h>
@@ -34,8 +35,9 @@ struct admin {
 struct admin_call {
     struct admin *admin;
     const struct admin_row *row;
-    char id[ID_BYTES_MAX + 1]; /* "" when no reply is wanted */
-    unsigned waiting;          /* workers that have not reported */
+    char id[ID_BYTES_MAX + 1];        /* "" when no reply is wanted */
+    char trace[TRACE_BYTES_MAX + 16]; /* given, or made of the id; "" without either */
+    unsigned waiting;                 /* workers that have not reported */
     uint64_t affected;
     const char *error;     /* static text, or error_text's; NULL: it went well */
     struct buf error_text; /* for one that is made up */
@@ -317,6 +319,8 @@ static void append_reply(const struct admin_call *call, const char *cmd, struct 
         buf_append_u64(out, call->affected);
         buf_append(out, call->extra.data, call->extra.len);
     }
+    buf_append_str(out, ",\"trace\":");
+    json_append_string(out, slice_str(call->trace));
     buf_append_str(out, "}");
 }
 
@@ -338,8 +342,9 @@ static void finish(struct admin_call *call, const char *cmd)
 {
     bool ok = call->error == NULL;
     metrics_add(call->admin->setup.metrics, ok ? METRIC_ADMIN_COMMANDS : METRIC_ADMIN_ERRORS, 1);
-    log_info("admin", LOG_STR("cmd", cmd), LOG_STR("id", call->id), LOG_STR("ok", ok ? "1" : "0"),
-             LOG_INT("affected", call->affected), LOG_STR("error", ok ? "" : call->error));
+    log_often(LOG_CALLS, LOG_INFO, "admin", LOG_STR("trace", call->trace), LOG_STR("cmd", cmd),
+              LOG_STR("id", call->id), LOG_STR("ok", ok ? "1" : "0"),
+              LOG_INT("affected", call->affected), LOG_STR("error", ok ? "" : call->error));
     if (call->id[0] != '\0')
         send_reply(call, cmd);
     if (call->notice != NULL)
@@ -423,6 +428,21 @@ static bool read_id(const cJSON *command, char *out)
     return true;
 }
 
+/* The trace that the command was given, else one that its id makes. False: unusable. */
+static bool read_trace(const cJSON *command, struct admin_call *call)
+{
+    const cJSON *trace = cJSON_GetObjectItemCaseSensitive(command, "trace");
+    if (trace == NULL && call->id[0] != '\0')
+        snprintf(call->trace, sizeof call->trace, "admin:%s", call->id);
+    if (trace == NULL)
+        return true;
+    const char *text = cJSON_GetStringValue(trace);
+    if (text == NULL || !trace_is_valid(slice_str(text)))
+        return false;
+    snprintf(call->trace, sizeof call->trace, "%s", text);
+    return true;
+}
+
 /* A command for another node is none of our business; one whose `node` is no text is malformed,
  * and every node says so. */
 static bool is_for_us(const struct admin *a, const cJSON *command)
@@ -440,6 +460,8 @@ static void start(struct admin *a, const cJSON *command, struct slice text)
     bool id_ok = read_id(command, call->id);
     if (!id_ok)
         call->error = "id is not a short text or a whole number";
+    else if (!read_trace(command, call))
+        call->error = "trace is not 1 to 64 bytes of printable ASCII without space";
     else if (cJSON_HasObjectItem(command, "node") && string_member(command, "node") == NULL)
         call->error = "node is not a string";
     else if (cmd == NULL)
@@ -456,7 +478,7 @@ static void start(struct admin *a, const cJSON *command, struct slice text)
 void admin_on_message(struct admin *a, struct slice payload)
 {
     cJSON *command = NULL;
-    log_debug("admin_heard", LOG_INT("bytes", payload.len));
+    log_often(LOG_CALLS, LOG_DEBUG, "admin_heard", LOG_INT("bytes", payload.len));
     if (utf8_is_valid(payload.ptr, payload.len) && json_text_is_valid(payload))
         command = cJSON_ParseWithLength(payload.ptr, payload.len);
     if (cJSON_IsObject(command)) {
@@ -464,7 +486,7 @@ void admin_on_message(struct admin *a, struct slice payload)
             start(a, command, payload);
     } else {
         metrics_add(a->setup.metrics, METRIC_ADMIN_ERRORS, 1);
-        log_warn("admin_malformed", LOG_INT("bytes", payload.len));
+        log_often(LOG_FAULTS, LOG_WARN, "admin_malformed", LOG_INT("bytes", payload.len));
     }
     cJSON_Delete(command);
 }

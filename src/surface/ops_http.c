@@ -8,7 +8,7 @@
 #include "protocol/json_text.h"
 #include "runtime/listener.h"
 #include "surface/client_http.h"
-#include "surface/ops_access.h"
+#include "surface/ops_http_access.h"
 #include "surface/ops_http_fleet.h"
 #include "surface/ops_http_inspect.h"
 #include "surface/ops_http_publish.h"
@@ -42,7 +42,7 @@ void ops_http_reply(struct evhttp_request *request, int status, const char *type
     evhttp_add_header(headers, "Content-Type", type);
     evhttp_add_header(headers, "Cache-Control", "no-store");
     evbuffer_add(evhttp_request_get_output_buffer(request), body->data, body->len);
-    ops_access_end(request, status);
+    ops_http_access_end(request, status);
     evhttp_send_reply(request, status, NULL, NULL);
 }
 
@@ -141,7 +141,7 @@ static void on_request(struct evhttp_request *request, void *arg)
     const char *path = uri != NULL ? evhttp_uri_get_path(uri) : NULL;
     int method = (int)evhttp_request_get_command(request);
     size_t i = 0;
-    ops_access_begin(request);
+    ops_http_access_begin(request);
     while (i < sizeof routes / sizeof *routes &&
            (path == NULL || strcmp(path, routes[i].path) != 0))
         i++;

@@ -19,36 +19,46 @@
 #include "protocol/channel.h"
 #include "protocol/json_text.h"
 #include "protocol/stamp.h"
+#include "protocol/trace.h"
+#include "surface/ops_http_access.h"
 #include "surface/ops_http_reply.h"
 
 #include <cjson/cJSON.h>
 #include <event2/buffer.h>
 #include <event2/http.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
+#define TRACE_WANTED   "a trace is 1 to 64 bytes of printable ASCII without space"
 #define ECHO_BYTES_MAX 1024 /* of a channel as it was written; a valid one fits, all escaped */
 
 struct ops_publisher {
     const struct config *config;
     struct store *store;
     struct list batches; /* under way */
+    struct rng rng;      /* traces of plain publications */
 };
 
 /* One publication of a request, and what became of it. */
 struct item {
     struct batch *batch;
+    char name[CHANNEL_BYTES_MAX + 1];
     char *channel; /* the JSON string as it was written, owned; NULL: there was none */
     enum error_code error;
     char *message; /* owned; NULL: the error's own */
     bool is_plain;
     uint64_t seq;
     char epoch[STAMP_EPOCH_MAX + 1];
+    char trace[TRACE_BYTES_MAX + 1]; /* "": by its identity */
+    bool has_given;                  /* the trace was given, not made */
 };
 
 /* One request. */
 struct batch {
     struct list member;             /* of the publisher's batches */
     struct evhttp_request *request; /* NULL: nobody to answer */
+    struct slice trace;             /* that the request gives to all; borrows of the request */
     bool is_array;
     size_t waiting;
     size_t count;
@@ -73,11 +83,39 @@ static void write_item(struct buf *out, const struct item *item)
         buf_append_u64(out, item->seq);
         buf_printf(out, ",\"epoch\":\"%s\"", item->epoch);
     }
+    if (item->has_given) {
+        buf_append_str(out, ",\"trace\":");
+        json_append_string(out, slice_str(item->trace));
+    }
     buf_append_str(out, "}");
+}
+
+/* The trace of a publication; into out, of TRACE_IDENTITY_MAX + 1 bytes, when it is made of its
+ * identity. Empty for one that was refused. */
+static struct slice trace_of(const struct item *item, char *out)
+{
+    if (item->trace[0] != '\0' || item->error != ERR_NONE)
+        return slice_str(item->trace);
+    int len =
+        snprintf(out, TRACE_IDENTITY_MAX + 1, "%s@%s:%" PRIu64, item->name, item->epoch, item->seq);
+    return slice_of(out, (size_t)len);
+}
+
+static void note_traces(const struct batch *b)
+{
+    char text[TRACE_IDENTITY_MAX + 1];
+    for (size_t i = 0; i < b->count; i++) {
+        struct slice trace = trace_of(&b->items[i], text);
+        if (trace.len > 0 || i + 1 == b->count) {
+            ops_http_access_note(b->request, trace, b->count);
+            return;
+        }
+    }
 }
 
 static void answer(const struct batch *b)
 {
+    note_traces(b);
     struct buf body = {0};
     int status = 200;
     if (b->is_array) {
@@ -135,6 +173,7 @@ struct members {
     struct slice channel;
     struct slice data;
     struct slice clear;
+    struct slice trace;
 };
 
 static bool read_members(struct slice text, struct members *out)
@@ -151,24 +190,31 @@ static bool read_members(struct slice text, struct members *out)
             out->data = value;
         else if (slice_is(key, "clear"))
             out->clear = value;
+        else if (slice_is(key, "trace"))
+            out->trace = value;
     }
     return true;
 }
 
-/* Writes the name that a JSON string spells; some publishers escape every slash. What has no place
- * in a name is left for channel_is_valid to find, so a NUL must not cut it off. */
-static bool decode_channel(struct slice value, char name[CHANNEL_BYTES_MAX + 1])
+/* Writes what a JSON string spells, at most `most` bytes and a NUL; some publishers escape every
+ * slash. What has no place in a name is left for others to find, so a NUL must not cut it off. */
+static bool decode_string(struct slice value, char *out, size_t most)
 {
     static const char nul[] = "\\u0000";
     if (value.len > ECHO_BYTES_MAX || memmem(value.ptr, value.len, nul, sizeof nul - 1) != NULL)
         return false;
     cJSON *string = cJSON_ParseWithLength(value.ptr, value.len);
     const char *text = cJSON_GetStringValue(string);
-    bool fits = text != NULL && strlen(text) <= CHANNEL_BYTES_MAX;
+    bool fits = text != NULL && strlen(text) <= most;
     if (fits)
-        memcpy(name, text, strlen(text) + 1);
+        memcpy(out, text, strlen(text) + 1);
     cJSON_Delete(string);
-    return fits && channel_is_valid(slice_str(name));
+    return fits;
+}
+
+static bool decode_channel(struct slice value, char name[CHANNEL_BYTES_MAX + 1])
+{
+    return decode_string(value, name, CHANNEL_BYTES_MAX) && channel_is_valid(slice_str(name));
 }
 
 static enum error_code fail(struct item *item, enum error_code error, const char *message)
@@ -192,36 +238,64 @@ static enum error_code check_payload(const struct ops_publisher *p, struct item 
     return ERR_NONE;
 }
 
+/* Its own trace, or the request's; a plain publication without either gets a random one. */
+static bool read_trace(struct ops_publisher *p, struct item *item, struct slice own)
+{
+    struct slice given = item->batch->trace;
+    if (own.ptr != NULL) {
+        if (!decode_string(own, item->trace, TRACE_BYTES_MAX) ||
+            !trace_is_valid(slice_str(item->trace))) {
+            item->trace[0] = '\0';
+            return false;
+        }
+        item->has_given = true;
+    } else if (given.len > 0) {
+        memcpy(item->trace, given.ptr, given.len);
+        item->has_given = true;
+    } else if (item->is_plain) {
+        trace_make(&p->rng, item->trace);
+    }
+    return true;
+}
+
+static void hand_over(struct ops_publisher *p, struct item *item, struct slice data,
+                      const struct config_namespace *ns)
+{
+    const struct store_trace trace = {.trace = slice_str(item->trace), .is_made = !item->has_given};
+    struct slice channel = slice_str(item->name);
+    item->batch->waiting++;
+    if (item->is_plain)
+        store_publish_plain_traced(p->store, channel, data, &trace, on_published, item);
+    else
+        store_publish_traced(p->store, channel, data, ns->history, ns->history_ttl_s, &trace,
+                             on_published, item);
+}
+
 /* Hands a publication to the store, or notes why not. */
 static void publish(struct ops_publisher *p, struct item *item, struct slice text)
 {
     struct members m;
-    char name[CHANNEL_BYTES_MAX + 1];
     if (!read_members(text, &m) || m.channel.len == 0 || m.channel.ptr[0] != '"') {
         fail(item, ERR_BAD_COMMAND, "an object with \"channel\" and \"data\" is expected");
         return;
     }
     if (m.channel.len <= ECHO_BYTES_MAX)
         item->channel = mem_strndup(m.channel.ptr, m.channel.len);
-    if (!decode_channel(m.channel, name)) {
+    if (!decode_channel(m.channel, item->name)) {
         fail(item, ERR_BAD_CHANNEL, NULL);
         return;
     }
-    struct slice channel = slice_str(name);
-    const struct config_namespace *ns = config_namespace(p->config, channel_namespace(channel));
+    const struct config_namespace *ns =
+        config_namespace(p->config, channel_namespace(slice_str(item->name)));
     if (ns == NULL) {
         fail(item, ERR_UNKNOWN_NAMESPACE, NULL);
         return;
     }
     item->is_plain = !store_keeps(ns);
-    if (check_payload(p, item, &m) != ERR_NONE)
-        return;
-    item->batch->waiting++;
-    if (item->is_plain)
-        store_publish_plain(p->store, channel, m.data, on_published, item);
-    else
-        store_publish(p->store, channel, m.data, ns->history, ns->history_ttl_s, on_published,
-                      item);
+    if (!read_trace(p, item, m.trace))
+        fail(item, ERR_BAD_COMMAND, TRACE_WANTED);
+    else if (check_payload(p, item, &m) == ERR_NONE)
+        hand_over(p, item, m.data, ns);
 }
 
 /* --- the request ----------------------------------------------------------------------------- */
@@ -239,7 +313,8 @@ static struct batch *batch_new(struct ops_publisher *p, struct evhttp_request *r
     return b;
 }
 
-static void publish_all(struct ops_publisher *p, struct evhttp_request *request, struct slice text)
+static void publish_all(struct ops_publisher *p, struct evhttp_request *request, struct slice text,
+                        struct slice trace)
 {
     struct json_elements walk;
     struct slice element;
@@ -253,6 +328,7 @@ static void publish_all(struct ops_publisher *p, struct evhttp_request *request,
     }
     struct batch *b = batch_new(p, request, is_array ? count : 1);
     b->is_array = is_array;
+    b->trace = trace;
     json_elements_init(&walk, text);
     for (size_t i = 0; i < b->count; i++) {
         if (is_array)
@@ -268,7 +344,7 @@ void ops_publisher_post(struct ops_publisher *p, struct evhttp_request *request)
 {
     struct evbuffer *body = evhttp_request_get_input_buffer(request);
     size_t len = evbuffer_get_length(body);
-    struct slice text = slice_of((const char *)evbuffer_pullup(body, -1), len);
+    struct slice text = slice_of((const char *)evbuffer_pullup(body, -1), len), trace;
     /* Only pages send an Origin, and none has any business here: a browser on this machine would
      * otherwise let every web site publish. */
     if (evhttp_find_header(evhttp_request_get_input_headers(request), "Origin") != NULL)
@@ -277,8 +353,10 @@ void ops_publisher_post(struct ops_publisher *p, struct evhttp_request *request)
         ops_http_reply_error(request, ERR_TOO_LARGE, "the body is larger than 8 MiB");
     else if (len == 0 || !utf8_is_valid(text.ptr, len) || !json_text_is_valid(text))
         ops_http_reply_error(request, ERR_BAD_JSON, "the body is not JSON");
+    else if (!ops_http_access_trace(request, &trace))
+        ops_http_reply_error(request, ERR_BAD_COMMAND, TRACE_WANTED);
     else
-        publish_all(p, request, text);
+        publish_all(p, request, text, trace);
 }
 
 struct ops_publisher *ops_publisher_new(const struct config *config, struct store *store)
@@ -287,6 +365,7 @@ struct ops_publisher *ops_publisher_new(const struct config *config, struct stor
     p->config = config;
     p->store = store;
     list_init(&p->batches);
+    rng_init_random(&p->rng);
     return p;
 }
 

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from world import eventually, http_request
+from world import PUBLISH_LUA, ROOT, RedisError, eventually, http_request
 
 
 class Lines:
@@ -123,7 +123,8 @@ def test_no_access_log(world, redis, connect):
 def test_calls_of_the_api(node, lines):
     reply = http_request(node.ops, "/api/v1/publish", "POST",
                          json.dumps({"channel": "quote:AL2", "data": 1}))
-    line, = lines.wait("access", path="/api/v1/publish", status=reply.status)
+    identity = "quote:AL2@%(epoch)s:%(seq)d" % reply.json()
+    line, = lines.wait("access", trace=identity)
     assert (line["method"], line["path"], line["status"]) == ("POST", "/api/v1/publish", 200)
     assert line["level"] == "info" and line["duration_us"] > 0
     assert line["peer"].startswith("127.0.0.1:")
@@ -155,3 +156,198 @@ def test_a_storm_is_counted_and_not_written(world, redis):
     assert {line["level"] for line in lines("log_suppressed")} == {"warn"}
     node.get("/later")
     eventually(lambda: node.get("/later") and lines("access", path="/later"), timeout=15)
+
+
+# --- traces ------------------------------------------------------------------------------------
+
+PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.fixture(scope="module")
+def fleet(module_world, node):
+    """Three nodes on one Redis, two of them with two workers; debug, so that made traces show."""
+    redis = module_world.redises[0]
+    settings = {**JSON, "node.log_level": "debug"}
+    return [module_world.node(redis, name=name, settings={**settings, "node.workers": workers})
+            for name, workers in (("t1", 1), ("t2", 2), ("t3", 2))]
+
+
+def publish(node, body, **headers):
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return http_request(node.ops, "/api/v1/publish", "POST", json.dumps(body), names)
+
+
+@pytest.mark.parametrize("channel, clients", [("quote:TR", 3), ("trade:TR", 1)])
+def test_a_given_trace_is_followed_to_each_node(fleet, connect, channel, clients):
+    """API call, Redis, three nodes: one grep finds it all. Stamped and plain."""
+    for node in fleet:
+        for _ in range(clients):
+            connect(node, channels=channel).expect("ack")
+    trace = "order-7/" + channel
+    reply = publish(fleet[1], {"channel": channel, "data": 5}, X_Trace_Id=trace)
+    assert reply.status == 200 and reply.json()["trace"] == trace
+    seen = []
+    for node in fleet:
+        line, = Lines(node).wait("delivered", trace=trace)
+        assert line["level"] == "info" and line["node"] == node.name
+        assert line["channel"] == channel and line["subscribers"] == clients
+        assert line["duration_us"] >= 0
+        seen.append((line["epoch"], line["seq"]))
+        if channel.startswith("quote"):
+            assert seen[-1] == (reply.json()["epoch"], reply.json()["seq"])
+            assert -1000 < line["age_ms"] < 60_000
+    line, = Lines(fleet[1]).wait("access", trace=trace)
+    assert line["publications"] == "1" and line["path"] == "/api/v1/publish"
+
+
+def test_a_made_trace_is_the_identity(fleet, connect):
+    for node in fleet:
+        connect(node, channels="quote:MADE").expect("ack")
+    reply = publish(fleet[0], {"channel": "quote:MADE", "data": 1}).json()
+    assert "trace" not in reply
+    identity = "quote:MADE@%(epoch)s:%(seq)d" % reply
+    for node in fleet:
+        line, = Lines(node).wait("delivered", trace=identity)
+        assert line["level"] == "debug" and line["subscribers"] == 1
+    Lines(fleet[0]).wait("access", trace=identity)
+
+
+def test_a_plain_publication_gets_a_random_one(fleet, connect):
+    for node in fleet:
+        connect(node, channels="trade:RND").expect("ack")
+    assert publish(fleet[2], {"channel": "trade:RND", "data": 1}).json() == {
+        "channel": "trade:RND", "plain": True}
+    line = Lines(fleet[0]).wait("delivered", channel="trade:RND")[0]
+    assert re.fullmatch("[0-9a-f]{32}", line["trace"]) and line["level"] == "debug"
+    for node in fleet:
+        Lines(node).wait("delivered", trace=line["trace"])
+    Lines(fleet[2]).wait("access", trace=line["trace"])
+
+
+def test_where_a_trace_comes_from(fleet, connect):
+    """A publication's own, else X-Trace-Id, else the trace id of Traceparent."""
+    node = fleet[0]
+    connect(node, channels="quote:FROM").expect("ack")
+
+    def trace(body, **headers):
+        return publish(node, {"channel": "quote:FROM", "data": 1, **body}, **headers).json()["trace"]
+
+    assert trace({"trace": "own"}, X_Trace_Id="header", Traceparent=PARENT) == "own"
+    assert trace({}, X_Trace_Id="header", Traceparent=PARENT) == "header"
+    assert trace({}, Traceparent=PARENT) == PARENT[3:35]
+    for name in ("own", "header", PARENT[3:35]):
+        Lines(node).wait("delivered", trace=name)
+    # A broken Traceparent is as good as none (W3C Trace Context).
+    reply = publish(node, {"channel": "quote:FROM", "data": 1}, Traceparent=PARENT[:-1]).json()
+    assert "trace" not in reply
+    results = publish(node, [{"channel": "quote:FROM", "data": 1, "trace": "b0"},
+                             {"channel": "x:y", "data": 1, "trace": "b1"},
+                             {"channel": "quote:FROM", "data": 1}], X_Trace_Id="b2").json()
+    assert [r.get("trace") for r in results["results"]] == ["b0", None, "b2"]
+    Lines(node).wait("delivered", trace="b0")
+    Lines(node).wait("delivered", trace="b2")
+    line, = Lines(node).wait("access", trace="b0")
+    assert line["publications"] == "3"
+
+
+BAD_TRACES = ["", "x" * 65, "a b", "a\nevent=forged", "a\u0000b", "\u00e9", 7, None, ["a"], {}]
+
+
+@pytest.mark.parametrize("trace", BAD_TRACES, ids=repr)
+def test_what_is_no_trace_is_refused(fleet, trace):
+    before = fleet[0].metric("tickcast_canary_seen_total")
+    reply = publish(fleet[0], {"channel": "quote:BAD", "data": 1, "trace": trace})
+    assert reply.status == 400 and reply.json()["name"] == "bad_command"
+    assert "seq" not in reply.json() and before > 0
+
+
+@pytest.mark.parametrize("trace", ["x" * 65, "a b", "\x7f"])
+def test_what_is_no_trace_in_a_header_is_refused(fleet, trace):
+    reply = publish(fleet[0], {"channel": "quote:BAD", "data": 1}, X_Trace_Id=trace)
+    assert reply.status == 400 and reply.json()["name"] == "bad_command"
+
+
+def test_forged_notes(module_world, fleet, connect):
+    """Anybody may publish on tc:trace: what is no note is counted, and a note alone follows nothing."""
+    node, redis = fleet[0], module_world.redises[0]
+    client = connect(node, channels="quote:FORGED,quote:OTHER")
+    client.expect("ack")
+    bad = node.metric("tickcast_traces_total", result="malformed")
+    for payload in (b"", b" ", b"x", b"a quote:FORGED evil", b"\xff\xfe quote:FORGED",
+                    b"a\nb quote:FORGED", b"a " + b"q" * 3000, b"x" * 65 + b" quote:FORGED"):
+        redis("PUBLISH", "tc:trace", payload)
+    node.wait_metric("tickcast_traces_total", bad + 8, result="malformed")
+    redis("PUBLISH", "tc:trace", "lonely quote:FORGED")
+    redis("PUBLISH", "tc:quote:OTHER", "1")  # so the note is not for the next one either
+    redis("PUBLISH", "tc:quote:FORGED", "2")
+    assert [item["data"] for item in client.items(2)] == [1, 2]
+    Lines(node).wait("delivered", channel="quote:FORGED")
+    assert not Lines(node)("delivered", trace="lonely")
+
+
+def test_the_bytes_on_the_channel_are_as_ever(module_world, fleet, connect):
+    """A raw client sees the payload alone, and the stamp of a traced publication is unchanged."""
+    redis, node = module_world.redises[0], fleet[0]
+    raw = connect(node, raw=True, channels="quote:BYTES,trade:BYTES")
+    for channel in ("quote:BYTES", "trade:BYTES"):
+        redis.wait_listeners(channel)
+        publish(node, {"channel": channel, "data": {"p": "1.10"}, "trace": "t"})
+        assert raw.recv_text() == '{"p": "1.10"}'
+    assert redis("HGET", "{tc:quote:BYTES}", "data") == b'{"p": "1.10"}'
+
+
+def test_the_script_and_the_tool(module_world, fleet, connect, ctl):
+    redis, node = module_world.redises[0], fleet[0]
+    connect(node, channels="quote:CTL,trade:CTL").expect("ack")
+    for channel in ("quote:CTL", "trade:CTL"):
+        ctl("pub", "--redis", redis.url, "--trace", "ctl-" + channel, channel, "1")
+        Lines(node).wait("delivered", trace="ctl-" + channel, level="info")
+    ctl("pub", "--ops", f"http://{node.ops}", "--trace", "ctl-ops", "quote:CTL", "1")
+    Lines(node).wait("delivered", trace="ctl-ops")
+    done = ctl("pub", "--redis", redis.url, "--trace", "a b", "quote:CTL", "1", check=False)
+    assert done.returncode == 2 and "printable ASCII" in done.stderr
+    assert redis.cli("--eval", "scripts/publish.lua", "{tc:quote:CTL}", ",", "3", "0", "0", "cli-1",
+                     cwd=ROOT)
+    Lines(node).wait("delivered", trace="cli-1")
+    for arguments in (("a b",), ("x" * 65,), ("t", "other:"), ("t", "tc:quote:CTL")):
+        with pytest.raises(RedisError, match="publish: "):
+            redis("EVAL", PUBLISH_LUA.read_text(), 1, "{tc:quote:CTL}", "1", 0, 0, *arguments)
+
+
+def test_a_mirrored_namespace_and_another_prefix(world, redis, connect):
+    node = world.node(redis, settings={**JSON, "redis.prefix": "fx/", "namespace.fx.mode": "latest",
+                                       "namespace.fx.mirror": "yes"})
+    connect(node, channels="fx:EURUSD").expect("ack")
+    publish(node, {"channel": "fx:EURUSD", "data": 1, "trace": "m1"})
+    line, = Lines(node).wait("delivered", trace="m1")
+    assert line["subscribers"] == 1
+    publish(node, {"channel": "fx:NOBODY", "data": 1, "trace": "m2"})
+    line, = Lines(node).wait("delivered", trace="m2")
+    assert line["subscribers"] == 0
+
+
+def test_a_node_without_followers_says_nothing(fleet):
+    """It hears the note and not the publication."""
+    before = fleet[0].metric("tickcast_traces_total", result="elsewhere")
+    publish(fleet[1], {"channel": "quote:NOBODY", "data": 1, "trace": "nobody"})
+    eventually(lambda: fleet[0].metric("tickcast_traces_total", result="elsewhere") > before)
+    assert not Lines(fleet[0])("delivered", trace="nobody")
+
+
+def test_admin_commands_carry_a_trace(module_world, fleet):
+    redis = module_world.redises[0]
+
+    def ask(name, **members):
+        redis.publish("admin", json.dumps({"id": name, "node": "t2", **members}))
+        key = f"tc:admin:reply:{name}"
+        eventually(lambda: redis("LLEN", key) == 1)
+        return json.loads(redis("LRANGE", key, 0, -1)[0])
+
+    assert ask("tr1", cmd="ping", trace="deploy-9")["trace"] == "deploy-9"
+    assert ask("tr2", cmd="ping")["trace"] == "admin:tr2"
+    for number, bad in enumerate(("", "a b", 7, None, "x" * 65, "a\nb")):
+        reply = ask(f"tr3{number}", cmd="ping", trace=bad)
+        assert reply["ok"] is False and "trace" in reply["error"]
+    for trace in ("deploy-9", "admin:tr2"):
+        line, = Lines(fleet[1]).wait("admin", trace=trace)
+        assert line["cmd"] == "ping" and line["node"] == "t2"

@@ -166,7 +166,7 @@ def test_log_of_somebody_else_gives_way(script, last):
 
 
 @pytest.mark.parametrize("args, keys, text", [
-    ((), (KEY,), "usage"), (("1", "2", "3", "4"), (KEY,), "usage"), (("1",), (), "usage"),
+    ((), (KEY,), "usage"), (("1", "2", "3", "4", "5", "6"), (KEY,), "usage"), (("1",), (), "usage"),
     (("1",), (KEY, LOG), "usage"), (("1",), ("tc:quote:A",), "braces"), (("1",), ("{}",), "braces"),
     (("1",), ("{a}b",), "braces"), (("1",), ("{a}}",), "braces"), (("1",), ("x{a}",), "braces"),
     (("1", "-1"), (KEY,), "history"), (("1", "1.5"), (KEY,), "history"),
@@ -174,6 +174,9 @@ def test_log_of_somebody_else_gives_way(script, last):
     (("1", "1e3"), (KEY,), "history"), (("1", "100001"), (KEY,), "history"),
     (("1", "9" * 400), (KEY,), "history"), (("1", "0", "31622401"), (KEY,), "ttl_s"),
     (("1", "0", "-1"), (KEY,), "ttl_s"), (("1", "0", " 1"), (KEY,), "ttl_s"),
+    (("1", "0", "0", "a b"), (KEY,), "trace"), (("1", "0", "0", "x" * 65), (KEY,), "trace"),
+    (("1", "0", "0", "a\nb"), (KEY,), "trace"), (("1", "0", "0", "t", "fx/"), (KEY,), "prefix"),
+    (("1", "0", "0", "t", KEY[1:-1]), (KEY,), "prefix"),
 ])
 def test_bad_arguments_change_nothing(script, args, keys, text):
     script("before", 5)

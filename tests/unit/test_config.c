@@ -374,7 +374,7 @@ static void test_too_many_namespaces(void)
 /* --- errors --------------------------------------------------------------------------------- */
 
 #define NODE_KEYS \
-    "id, advertise, workers, log_level, log_format, echo, ping_ms, heartbeat_ms, pace_ms"
+    "id, advertise, workers, log_level, log_format, log_lines_per_s, access_log, echo, ping_ms, heartbeat_ms, pace_ms"
 #define NAMESPACE_KEYS                                                                     \
     "mode, modes, snapshot, history, history_ttl_s, mirror, batch_ms, max_rate, publish, " \
     "access, delay_s"

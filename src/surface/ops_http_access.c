@@ -1,11 +1,11 @@
 /*
- * ops_access.c - what is said about a request to the operator's listener.
+ * ops_http_access.c - what is said about a request to the operator's listener.
  *
  * libevent gives a request no place for what is ours, but a list of headers that live as long as it
  * does: what has to be known at the end is kept there, under names that are first taken out of what
  * the peer sent.
  */
-#include "surface/ops_access.h"
+#include "surface/ops_http_access.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -55,7 +55,7 @@ static void keep(struct evhttp_request *request, const char *name, const char *v
         evhttp_add_header(headers, name, value);
 }
 
-void ops_access_begin(struct evhttp_request *request)
+void ops_http_access_begin(struct evhttp_request *request)
 {
     char began[24];
     snprintf(began, sizeof began, "%llu", (unsigned long long)clock_mono_ns());
@@ -64,7 +64,7 @@ void ops_access_begin(struct evhttp_request *request)
     keep(request, PUBLICATIONS, NULL);
 }
 
-void ops_access_note(struct evhttp_request *request, struct slice trace, size_t publications)
+void ops_http_access_note(struct evhttp_request *request, struct slice trace, size_t publications)
 {
     char text[TRACE_IDENTITY_MAX + 1], count[24];
     size_t len = trace.len < sizeof text ? trace.len : sizeof text - 1;
@@ -76,7 +76,7 @@ void ops_access_note(struct evhttp_request *request, struct slice trace, size_t 
     keep(request, PUBLICATIONS, count);
 }
 
-bool ops_access_trace(struct evhttp_request *request, struct slice *trace)
+bool ops_http_access_trace(struct evhttp_request *request, struct slice *trace)
 {
     struct slice own = kept(request, "X-Trace-Id");
     *trace = own;
@@ -98,7 +98,7 @@ static void peer_text(struct evhttp_request *request, char *out, size_t size)
     snprintf(out, size, is_v6 ? "[%s]:%u" : "%s:%u", host != NULL ? host : "unknown", port);
 }
 
-void ops_access_end(struct evhttp_request *request, int status)
+void ops_http_access_end(struct evhttp_request *request, int status)
 {
     const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(request);
     const char *text = uri != NULL ? evhttp_uri_get_path(uri) : NULL;
