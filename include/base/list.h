@@ -52,6 +52,15 @@ static inline struct list *list_shift(struct list *head)
     return first;
 }
 
+/* How many members there are; looks at each. */
+static inline size_t list_count(const struct list *head)
+{
+    size_t count = 0;
+    for (const struct list *at = head->next; at != head; at = at->next)
+        count++;
+    return count;
+}
+
 /* Moves all members of `from` to the end of `to`; `from` is empty afterwards. */
 static inline void list_splice(struct list *to, struct list *from)
 {

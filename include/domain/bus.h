@@ -71,6 +71,9 @@ const char *bus_readiness(const struct bus *b);
 /* Channels with a subscriber on this node. Main thread. */
 uint64_t bus_followed(const struct bus *b);
 
+/* Brings the metrics that are states, not events, up to date, before a scrape. Main thread. */
+void bus_take_stock(struct bus *b);
+
 /* The link for commands other than subscribing. Main thread. */
 struct redis_link *bus_command_link(struct bus *b);
 

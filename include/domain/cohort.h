@@ -186,6 +186,9 @@ void cohort_seal(struct cohort *c);
  * have there already. */
 void cohort_settle(struct cohort *c, uint32_t index);
 
+/* A frame leaves the ring. */
+void cohort_drop_frame(struct cohort *c, struct frame *f);
+
 /* Sends what is pending to every member in step. Called by the hub at the end of a turn. */
 void cohort_flush(struct cohort *c);
 

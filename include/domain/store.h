@@ -72,6 +72,9 @@ void store_publish_traced(struct store *s, struct slice channel, struct slice pa
 void store_publish_plain_traced(struct store *s, struct slice channel, struct slice payload,
                                 const struct store_trace *trace, store_on_done *on_done, void *arg);
 
+/* What Redis has not answered: publications, and bytes of their payloads. */
+unsigned store_in_flight(const struct store *s, size_t *bytes);
+
 /* Are publications in this namespace stamped: does it keep a value or a history? */
 bool store_keeps(const struct config_namespace *ns);
 

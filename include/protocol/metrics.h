@@ -20,6 +20,11 @@
 #define METRIC_TABLE(X)                                                                            \
     X(CONNECTIONS, GAUGE, "tickcast_connections", "", "WebSocket clients connected now")           \
     X(SOCKETS, GAUGE, "tickcast_sockets", "", "Client sockets open now, requests not yet upgraded included") \
+    X(CONNECTIONS_LIMIT, GAUGE, "tickcast_connections_limit", "", "listen.max_connections: WebSocket clients that may be connected") \
+    X(CLIENTS_BLOCKED, GAUGE, "tickcast_clients_blocked", "", "Client sockets that take no bytes just now") \
+    X(CLIENTS_LAGGING, GAUGE, "tickcast_clients_lagging", "", "Clients past their soft mark, to be served the newest values when they read again") \
+    X(QUEUED_BYTES, GAUGE, "tickcast_queued_bytes", "", "Bytes in the private queues of clients, those of shared frames counted in each") \
+    X(STREAM_BYTES, GAUGE, "tickcast_stream_bytes", "", "Bytes in the streams of cohorts that a member still needs, those of shared frames counted in each") \
     X(CONNECTIONS_TOTAL, COUNTER, "tickcast_connections_opened_total", "", "WebSocket upgrades accepted") \
     X(ENDED_CLIENT, COUNTER, "tickcast_connections_ended_total", "cause=\"client\"", "Client connections ended, by cause") \
     X(ENDED_LOST, COUNTER, "tickcast_connections_ended_total", "cause=\"lost\"", "Client connections ended, by cause") \
@@ -80,8 +85,16 @@
     X(TRACES_FOLLOWED, COUNTER, "tickcast_traces_total", "result=\"followed\"", "Trace notes heard, by whether their publication followed on a channel of this node") \
     X(TRACES_ELSEWHERE, COUNTER, "tickcast_traces_total", "result=\"elsewhere\"", "Trace notes heard, by whether their publication followed on a channel of this node") \
     X(TRACES_BAD, COUNTER, "tickcast_traces_total", "result=\"malformed\"", "Trace notes heard, by whether their publication followed on a channel of this node") \
+    X(API_2XX, COUNTER, "tickcast_api_responses_total", "code=\"2xx\"", "Responses of the ops listener, by class") \
+    X(API_4XX, COUNTER, "tickcast_api_responses_total", "code=\"4xx\"", "Responses of the ops listener, by class") \
+    X(API_5XX, COUNTER, "tickcast_api_responses_total", "code=\"5xx\"", "Responses of the ops listener, by class") \
+    X(PUBLISHING, GAUGE, "tickcast_publishing", "", "Publications of clients and of the API that Redis has not answered") \
+    X(PUBLISHING_BYTES, GAUGE, "tickcast_publishing_bytes", "", "Payload bytes of those") \
     X(LOG_DROPPED, COUNTER, "tickcast_log_dropped_total", "", "Log lines dropped because standard error did not take them") \
     X(LOG_SUPPRESSED, COUNTER, "tickcast_log_suppressed_total", "", "Log lines not written because there were more of their kind than node.log_lines_per_s") \
+    X(READY, GAUGE, "tickcast_ready", "", "1 while the node is to be given clients: what /readyz says") \
+    X(DRAINING, GAUGE, "tickcast_draining", "", "1 while the node hands its clients to others, or stops") \
+    X(WORKERS, GAUGE, "tickcast_workers", "", "Threads that serve clients") \
     X(FEED_OK, GAUGE, "tickcast_feed_ok", "", "1 while the canary returns through Redis, 0 while the feed is suspect") \
     X(FEED_SUSPECTS, COUNTER, "tickcast_feed_suspects_total", "", "Times the feed became suspect") \
     X(REDIS_UP_SUB, GAUGE, "tickcast_redis_up", "link=\"subscriber\"", "1 while the link to Redis is established") \
@@ -89,6 +102,14 @@
     X(REDIS_CONNECTS_SUB, COUNTER, "tickcast_redis_connects_total", "link=\"subscriber\"", "Connections to Redis established") \
     X(REDIS_CONNECTS_CMD, COUNTER, "tickcast_redis_connects_total", "link=\"command\"", "Connections to Redis established") \
     X(REDIS_ERRORS, COUNTER, "tickcast_redis_errors_total", "", "Connections to Redis that failed or were lost, and error replies") \
+    X(REDIS_IN_SUB, COUNTER, "tickcast_redis_received_bytes_total", "link=\"subscriber\"", "Bytes received from Redis") \
+    X(REDIS_IN_CMD, COUNTER, "tickcast_redis_received_bytes_total", "link=\"command\"", "Bytes received from Redis") \
+    X(REDIS_OUT_SUB, COUNTER, "tickcast_redis_sent_bytes_total", "link=\"subscriber\"", "Bytes sent to Redis") \
+    X(REDIS_OUT_CMD, COUNTER, "tickcast_redis_sent_bytes_total", "link=\"command\"", "Bytes sent to Redis") \
+    X(REDIS_UNSENT, GAUGE, "tickcast_redis_unsent_bytes", "", "Bytes that Redis has not taken, on both links") \
+    X(UNCONFIRMED, GAUGE, "tickcast_channels_unconfirmed", "", "Channels that wait for Redis to confirm them, or to be read or healed") \
+    X(HELD_BYTES, GAUGE, "tickcast_held_bytes", "", "Bytes of messages that are kept back until their channel was read") \
+    X(READS_WAITING, GAUGE, "tickcast_stored_reads_waiting", "", "Reads of stored values and logs that are queued or under way") \
     X(STORED_READS, COUNTER, "tickcast_stored_reads_total", "", "Reads of channels' stored values and logs") \
     X(STORED_BROKEN, COUNTER, "tickcast_stored_unusable_total", "", "Stored values that something else had written") \
     X(HEALED, COUNTER, "tickcast_healed_publications_total", "", "Publications that were missed during an outage and delivered from the store") \
@@ -112,6 +133,7 @@
 
 #define METRIC_HISTOGRAM_TABLE(X)                                                                  \
     X(DELIVERY, "tickcast_delivery_seconds", "Time from the read from Redis to the write to the client's socket; every publication of a write is counted at the age of its oldest") \
+    X(LOOP_LAG, "tickcast_loop_lag_seconds", "How late a timer of a loop fired, looked at ten times a second in each: how long others had to wait for their turn") \
     X(PING, "tickcast_ping_seconds", "Time from a WebSocket ping to its pong") \
     X(PING_DEVIATION, "tickcast_ping_deviation_seconds", "Deviation of a connection's ping round trips, at each pong")
 /* clang-format on */

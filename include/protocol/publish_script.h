@@ -38,8 +38,8 @@ void publish_script_call_trace(struct publish_script_call *call, struct slice tr
 /* From the digest to the whole text: what follows a NOSCRIPT. */
 void publish_script_call_use_text(struct publish_script_call *call);
 
-/* For a plain publication and the trace note ahead of it: publishes ARGV[2] on ARGV[1], then ARGV[3]
- * on KEYS[1], and returns what PUBLISH does. */
+/* For a plain publication and the trace note ahead of it: publishes ARGV[2] on ARGV[1], then
+ * ARGV[3] on KEYS[1], and returns what PUBLISH does. */
 extern const char publish_traced_plain_script[];
 
 /* Is this error reply the one of a Redis that has not seen the script? */

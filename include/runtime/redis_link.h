@@ -80,6 +80,14 @@ void redis_link_set_payload_bytes(struct redis_link *l, size_t payload_bytes);
 
 bool redis_link_is_up(const struct redis_link *l);
 
+/* Bytes over all its connections so far, and what waits for Redis to take it. */
+struct redis_link_traffic {
+    uint64_t received_bytes;
+    uint64_t sent_bytes;
+    uint64_t unsent_bytes;
+};
+struct redis_link_traffic redis_link_traffic(const struct redis_link *l);
+
 /* Gives up the present connection (it is open but dead) and redials: on_down, then backoff. */
 void redis_link_reset(struct redis_link *l, const char *reason);
 

@@ -12,6 +12,7 @@
 #include "base/slice.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 enum {
     REDIS_OUT_NAMES = 500,            /* channels in one SUBSCRIBE */
@@ -24,6 +25,7 @@ enum redis_out_status { REDIS_OUT_SENT, REDIS_OUT_FULL, REDIS_OUT_FAILED };
 struct redis_out {
     struct buf bytes;
     size_t sent;      /* of bytes */
+    uint64_t total;   /* bytes sent, on all connections so far */
     const char *verb; /* of the names gathered; NULL when there are none */
     size_t names_count;
     struct buf names;             /* one behind the other */
@@ -44,6 +46,7 @@ bool redis_out_end_names(struct redis_out *o) __attribute__((warn_unused_result)
 /* Sends what the socket takes. FULL: call again when it is writable; FAILED: errno says why. */
 enum redis_out_status redis_out_send(struct redis_out *o, int fd);
 
-void redis_out_fini(struct redis_out *o); /* forgets everything; o is as zeroed */
+size_t redis_out_unsent(const struct redis_out *o); /* bytes that the socket has not taken */
+void redis_out_fini(struct redis_out *o);           /* forgets everything but the total */
 
 #endif

@@ -52,6 +52,7 @@ struct worker {
 
     struct wheel wheel; /* one timer per connection */
     struct loop_timer *wheel_timer;
+    struct loop_lag *lag;
 
     struct conn **conns; /* all of them, dense, in no order */
     uint32_t conn_count;

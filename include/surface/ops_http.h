@@ -22,7 +22,8 @@ struct ops_http;
 struct ops_http_setup {
     struct loop *loop; /* the main thread's */
     const struct config *config;
-    struct bus *bus;
+    struct bus *bus;     /* this and the store by ops_http_set_bus */
+    struct store *store; /* counted at a scrape */
     const struct admission *admission;
     struct metrics **metrics; /* of the main thread and every worker */
     size_t metrics_count;

@@ -16,6 +16,10 @@
 #include <stddef.h>
 
 struct evhttp_request;
+struct metrics;
+
+/* Where responses are counted; borrowed until the next call, NULL: nowhere. */
+void ops_http_access_init(struct metrics *metrics);
 
 void ops_http_access_begin(struct evhttp_request *request); /* it came just now */
 

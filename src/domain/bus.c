@@ -456,6 +456,21 @@ struct redis_link *bus_command_link(struct bus *b)
     return b->command;
 }
 
+void bus_take_stock(struct bus *b)
+{
+    struct metrics *m = b->setup.metrics;
+    struct redis_link_traffic sub = redis_link_traffic(b->subscriber);
+    struct redis_link_traffic cmd = redis_link_traffic(b->command);
+    metrics_set(m, METRIC_REDIS_IN_SUB, sub.received_bytes);
+    metrics_set(m, METRIC_REDIS_IN_CMD, cmd.received_bytes);
+    metrics_set(m, METRIC_REDIS_OUT_SUB, sub.sent_bytes);
+    metrics_set(m, METRIC_REDIS_OUT_CMD, cmd.sent_bytes);
+    metrics_set(m, METRIC_REDIS_UNSENT, sub.unsent_bytes + cmd.unsent_bytes);
+    metrics_set(m, METRIC_UNCONFIRMED, b->unconfirmed);
+    metrics_set(m, METRIC_HELD_BYTES, b->held_bytes);
+    metrics_set(m, METRIC_READS_WAITING, list_count(&b->reads) + b->reads_in_flight);
+}
+
 /* --- life ---------------------------------------------------------------------------------- */
 
 static const struct redis_link_ops subscriber_ops = {

@@ -109,7 +109,7 @@ void cohort_free(struct cohort *c)
     leave_all(c);
     free(c->subs);
     for (uint32_t i = 0; i < c->ring_count; i++)
-        frame_unref(c->ring[(c->ring_first + i) & (c->ring_cap - 1)].frame);
+        cohort_drop_frame(c, c->ring[(c->ring_first + i) & (c->ring_cap - 1)].frame);
     for (uint64_t i = c->part_first; i < c->part_end; i++)
         item_unref(c->parts[i & (c->part_cap - 1)].item);
     list_remove(&c->due);
@@ -164,8 +164,10 @@ static void count_state(struct cohort *c, enum member_state state, uint32_t chan
 {
     if (state == MEMBER_HELD)
         c->held_count += change;
-    if (state == MEMBER_LAGGING)
+    if (state == MEMBER_LAGGING) {
         c->lagging_count += change;
+        metrics_add(&c->hub->worker->metrics, METRIC_CLIENTS_LAGGING, (uint64_t)(int32_t)change);
+    }
 }
 
 void cohort_leave(struct cohort *c, uint32_t index)

@@ -73,6 +73,13 @@ static void push_entry(struct cohort *c, struct frame *f)
         (struct cohort_entry){.frame = f, .end = c->head, .part_end = c->part_sealed};
     c->ring_count++;
     c->unflushed++;
+    metrics_add(&c->hub->worker->metrics, METRIC_STREAM_BYTES, f->len);
+}
+
+void cohort_drop_frame(struct cohort *c, struct frame *f)
+{
+    metrics_add(&c->hub->worker->metrics, METRIC_STREAM_BYTES, -(uint64_t)f->len);
+    frame_unref(f);
 }
 
 static void grow_parts(struct cohort *c)
@@ -207,7 +214,7 @@ static void trim(struct cohort *c)
     uint64_t lowest = lowest_cursor(c);
     while (c->ring_count > 0 && entry(c, 0)->end <= lowest) {
         trim_parts(c, entry(c, 0)->part_end);
-        frame_unref(entry(c, 0)->frame);
+        cohort_drop_frame(c, entry(c, 0)->frame);
         c->ring_first = (c->ring_first + 1) & (c->ring_cap - 1);
         c->ring_count--;
     }

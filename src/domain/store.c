@@ -247,6 +247,12 @@ void store_publish_plain(struct store *s, struct slice channel, struct slice pay
     store_publish_plain_traced(s, channel, payload, &untraced, on_done, arg);
 }
 
+unsigned store_in_flight(const struct store *s, size_t *bytes)
+{
+    *bytes = s->bytes;
+    return s->count;
+}
+
 bool store_keeps(const struct config_namespace *ns)
 {
     return config_namespace_is_stamped(ns);

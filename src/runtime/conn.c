@@ -43,9 +43,17 @@ static void leave_open(struct conn *c)
     c->upper = NULL;
 }
 
+static void unblock(struct conn *c)
+{
+    if (c->blocked)
+        metrics_add(&c->worker->metrics, METRIC_CLIENTS_BLOCKED, (uint64_t)-1);
+    c->blocked = false;
+}
+
 static void unlink_dead(struct conn *c)
 {
     struct worker *w = c->worker;
+    unblock(c);
     int fd = conn_fd(c);
     event_del(&c->event);
     close(fd);
@@ -114,10 +122,37 @@ static struct outq *private_queue(struct conn *c)
     return c->outq;
 }
 
+/* Around whatever changes the private queue: what it held before is handed over. */
+static uint64_t queue_bytes(const struct conn *c)
+{
+    return c->outq != NULL ? c->outq->bytes : 0;
+}
+
+static void count_queue(struct conn *c, uint64_t before)
+{
+    metrics_add(&c->worker->metrics, METRIC_QUEUED_BYTES, queue_bytes(c) - before);
+}
+
+static void push(struct conn *c, struct frame *f)
+{
+    uint64_t before = queue_bytes(c);
+    outq_push(private_queue(c), f);
+    count_queue(c, before);
+}
+
+static void drop_unsent(struct conn *c)
+{
+    uint64_t before = queue_bytes(c);
+    if (c->outq != NULL)
+        outq_drop_unsent(c->outq);
+    count_queue(c, before);
+}
+
 static void drop_queue(struct conn *c)
 {
     if (c->outq == NULL)
         return;
+    metrics_add(&c->worker->metrics, METRIC_QUEUED_BYTES, -c->outq->bytes);
     outq_fini(c->outq);
     free(c->outq);
     c->outq = NULL;
@@ -138,6 +173,7 @@ void conn_wait_writable(struct conn *c)
     if (c->blocked)
         return;
     c->blocked = true;
+    metrics_add(&c->worker->metrics, METRIC_CLIENTS_BLOCKED, 1);
     c->blocked_at_ms = (uint32_t)loop_now_ms(c->worker->loop);
     int unsent = 0;
     /* What the kernel holds is as late as what we hold. Asked only here: it is a system call. */
@@ -171,9 +207,10 @@ static void on_queue_empty(struct conn *c)
 {
     bool is_awaited = c->blocked || c->wants_drained;
     drop_queue(c);
-    if (c->blocked)
+    if (c->blocked) {
         watch(c, EV_READ);
-    c->blocked = false;
+        unblock(c);
+    }
     c->wants_drained = false;
     if (is_awaited && c->state == CONN_OPEN)
         c->worker->ops->on_drained(c);
@@ -200,6 +237,7 @@ static bool write_some(struct conn *c)
         return false;
     }
     outq_consume(c->outq, (size_t)n);
+    metrics_add(&c->worker->metrics, METRIC_QUEUED_BYTES, -(uint64_t)n);
     c->last_sent_ms = (uint32_t)loop_now_ms(c->worker->loop);
     if ((size_t)n == offered)
         return true;
@@ -234,7 +272,7 @@ void conn_queue_shared(struct conn *c, struct frame *f)
         frame_unref(f);
         return;
     }
-    outq_push(private_queue(c), f);
+    push(c, f);
     mark_dirty(c);
 }
 
@@ -258,17 +296,21 @@ void conn_queue_control(struct conn *c, enum ws_opcode opcode, struct slice payl
         conn_fail_later(c, WS_CLOSE_SLOW, METRIC_ENDED_SLOW);
         return;
     }
+    uint64_t before = queue_bytes(c);
     outq_push_control(private_queue(c),
                       frame_new(opcode, false, payload, (struct slice){0}, (uint32_t)payload.len));
+    count_queue(c, before);
     mark_dirty(c);
 }
 
 void conn_keep_rest(struct conn *c, struct frame *f, uint32_t sent)
 {
+    uint64_t before = queue_bytes(c);
     if (sent > 0)
         outq_push_partial(private_queue(c), frame_ref(f), sent);
     else
         outq_push(private_queue(c), frame_ref(f));
+    count_queue(c, before);
     mark_dirty(c);
 }
 
@@ -278,9 +320,9 @@ static void send_close(struct conn *c, struct frame *f, bool await_answer)
 {
     /* A reply that is just being written (an error that says why) goes first; a backlog does not.
      */
-    if (c->blocked && c->outq != NULL && !c->has_last_words)
-        outq_drop_unsent(c->outq);
-    outq_push(private_queue(c), f);
+    if (c->blocked && !c->has_last_words)
+        drop_unsent(c);
+    push(c, f);
     c->awaits_close = await_answer;
     set_state(c, CONN_CLOSING);
     conn_set_timer(c, c->has_last_words ? SLOW_WAIT_MS : CLOSE_WAIT_MS);
@@ -295,10 +337,9 @@ void conn_fail_slow(struct conn *c, struct frame *words)
             frame_unref(words);
         return;
     }
-    if (c->outq != NULL)
-        outq_drop_unsent(c->outq);
+    drop_unsent(c);
     if (words != NULL)
-        outq_push(private_queue(c), words);
+        push(c, words);
     c->has_last_words = true;
     conn_fail_later(c, WS_CLOSE_SLOW, METRIC_ENDED_SLOW);
 }
@@ -528,7 +569,7 @@ void conn_respond(struct conn *c, struct slice response, unsigned status)
         [2] = METRIC_HTTP_2XX, [4] = METRIC_HTTP_4XX, [5] = METRIC_HTTP_5XX};
     assert(c->state == CONN_HTTP && (status / 100 == 2 || status / 100 == 4 || status / 100 == 5));
     metrics_add(&c->worker->metrics, by_class[status / 100], 1);
-    outq_push(private_queue(c), frame_raw(response));
+    push(c, frame_raw(response));
     c->close_code = (uint16_t)status;
     c->awaits_close = false;
     set_state(c, CONN_CLOSING);
@@ -539,7 +580,7 @@ void conn_respond(struct conn *c, struct slice response, unsigned status)
 void conn_upgrade(struct conn *c, struct slice response, bool deflate, void *upper)
 {
     assert(c->state == CONN_HTTP);
-    outq_push(private_queue(c), frame_raw(response));
+    push(c, frame_raw(response));
     c->deflate = deflate;
     c->upper = upper;
     c->kernel_bytes = 0;

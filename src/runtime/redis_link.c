@@ -86,6 +86,7 @@ struct redis_link {
 
     struct list pending;
     struct redis_out out;
+    uint64_t received_bytes;
 };
 
 static const char verb_subscribe[] = "SUBSCRIBE";
@@ -382,6 +383,7 @@ static bool read_some(struct redis_link *l, size_t *total, const char **why)
     ssize_t n = recv(l->fd, bytes, sizeof bytes, 0);
     if (n > 0) {
         *total += (size_t)n;
+        l->received_bytes += (uint64_t)n;
         return redis_parse_feed(l->parse, bytes, (size_t)n, why) && (size_t)n == sizeof bytes;
     }
     if (n == 0)
@@ -510,6 +512,13 @@ void redis_link_set_payload_bytes(struct redis_link *l, size_t payload_bytes)
 {
     l->config.payload_bytes = payload_bytes;
     redis_parse_set_payload_bytes(l->parse, payload_bytes);
+}
+
+struct redis_link_traffic redis_link_traffic(const struct redis_link *l)
+{
+    return (struct redis_link_traffic){.received_bytes = l->received_bytes,
+                                       .sent_bytes = l->out.total,
+                                       .unsent_bytes = redis_out_unsent(&l->out)};
 }
 
 bool redis_link_is_up(const struct redis_link *l)

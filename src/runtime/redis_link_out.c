@@ -104,14 +104,20 @@ enum redis_out_status redis_out_send(struct redis_out *o, int fd)
         if (n < 0)
             return errno == EAGAIN || errno == EWOULDBLOCK ? REDIS_OUT_FULL : REDIS_OUT_FAILED;
         o->sent += (size_t)n;
+        o->total += (uint64_t)n;
         drop_sent(o);
     }
     return REDIS_OUT_SENT;
+}
+
+size_t redis_out_unsent(const struct redis_out *o)
+{
+    return unsent_bytes(o);
 }
 
 void redis_out_fini(struct redis_out *o)
 {
     buf_fini(&o->bytes);
     buf_fini(&o->names);
-    *o = (struct redis_out){0};
+    *o = (struct redis_out){.total = o->total};
 }

@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "runtime/conn.h"
+#include "runtime/loop_lag.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,6 +84,7 @@ struct worker *worker_new(unsigned index, struct loop *loop, const struct config
     w->compressor.min_bytes = (size_t)config->listen.deflate_min_bytes;
     wheel_init(&w->wheel, WHEEL_TICK_MS, WHEEL_SLOTS, loop_now_ms(w->loop));
     w->wheel_timer = loop_timer_new(w->loop, on_wheel_tick, w);
+    w->lag = loop_lag_new(w->loop, &w->metrics);
     list_init(&w->dirty);
     list_init(&w->failed);
     list_init(&w->dead);
@@ -146,6 +148,7 @@ void worker_abort_all(struct worker *w)
 void worker_free(struct worker *w)
 {
     loop_timer_free(w->wheel_timer);
+    loop_lag_free(w->lag);
     wheel_fini(&w->wheel);
     ws_deflater_free(w->compressor.deflater);
     buf_fini(&w->compressor.scratch);

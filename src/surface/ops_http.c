@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "protocol/json_text.h"
 #include "runtime/listener.h"
+#include "runtime/loop_lag.h"
 #include "surface/client_http.h"
 #include "surface/ops_http_access.h"
 #include "surface/ops_http_fleet.h"
@@ -32,6 +33,7 @@ struct ops_http {
     struct ops_publisher *publisher;
     struct ops_fleet *fleet;
     struct ops_inspector *inspector;
+    struct loop_lag *lag; /* of the main thread, where no worker shares it */
     char address[64];
 };
 
@@ -75,11 +77,28 @@ static void get_readyz(struct ops_http *o, struct evhttp_request *request)
     buf_fini(&body);
 }
 
+/* What is a state and not an event is looked at when it is asked for. */
+static void take_stock(struct ops_http *o)
+{
+    struct metrics *m = o->setup.metrics[0];
+    const struct config *config = o->setup.config;
+    size_t publishing_bytes;
+    bool is_draining = admission_get(o->setup.admission) != ADMISSION_OPEN;
+    metrics_set(m, METRIC_LOG_DROPPED, log_dropped());
+    metrics_set(m, METRIC_LOG_SUPPRESSED, log_bound_total());
+    metrics_set(m, METRIC_DRAINING, is_draining);
+    metrics_set(m, METRIC_READY, !is_draining && bus_readiness(o->setup.bus) == NULL);
+    metrics_set(m, METRIC_WORKERS, (uint64_t)config->node.workers);
+    metrics_set(m, METRIC_CONNECTIONS_LIMIT, (uint64_t)config->listen.max_connections);
+    metrics_set(m, METRIC_PUBLISHING, store_in_flight(o->setup.store, &publishing_bytes));
+    metrics_set(m, METRIC_PUBLISHING_BYTES, publishing_bytes);
+    bus_take_stock(o->setup.bus);
+}
+
 static void get_metrics(struct ops_http *o, struct evhttp_request *request)
 {
     struct buf body = {0};
-    metrics_set(o->setup.metrics[0], METRIC_LOG_DROPPED, log_dropped());
-    metrics_set(o->setup.metrics[0], METRIC_LOG_SUPPRESSED, log_bound_total());
+    take_stock(o);
     metrics_expose(&body, o->setup.metrics, o->setup.metrics_count, o->setup.config->node.id);
     ops_http_reply(request, 200, "text/plain; version=0.0.4; charset=utf-8", &body);
     buf_fini(&body);
@@ -160,8 +179,11 @@ struct ops_http *ops_http_new(const struct ops_http_setup *setup, const char *ad
 {
     struct ops_http *o = mem_zalloc(sizeof *o);
     o->setup = *setup;
+    if (setup->metrics_count > 2)
+        o->lag = loop_lag_new(setup->loop, setup->metrics[0]);
     int fd = listener_bind(address, o->address, error);
     if (fd < 0) {
+        loop_lag_free(o->lag);
         free(o);
         return NULL;
     }
@@ -171,6 +193,7 @@ struct ops_http *ops_http_new(const struct ops_http_setup *setup, const char *ad
         close(fd);
         if (o->http != NULL)
             evhttp_free(o->http);
+        loop_lag_free(o->lag);
         free(o);
         return NULL;
     }
@@ -180,12 +203,14 @@ struct ops_http *ops_http_new(const struct ops_http_setup *setup, const char *ad
     evhttp_set_allowed_methods(o->http, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD | EVHTTP_REQ_POST |
                                             EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE);
     evhttp_set_gencb(o->http, on_request, o);
+    ops_http_access_init(setup->metrics[0]);
     return o;
 }
 
 void ops_http_set_bus(struct ops_http *o, struct bus *bus, struct store *store)
 {
     o->setup.bus = bus;
+    o->setup.store = store;
     o->publisher = ops_publisher_new(o->setup.config, store);
 }
 
@@ -220,6 +245,8 @@ void ops_http_free(struct ops_http *o)
     if (o->publisher != NULL)
         ops_publisher_free(o->publisher);
     evhttp_free(o->http);
+    ops_http_access_init(NULL);
+    loop_lag_free(o->lag);
     free(o);
 }
 

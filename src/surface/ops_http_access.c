@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "protocol/metrics.h"
 #include "protocol/trace.h"
 #include "surface/access_log.h"
 
@@ -98,8 +99,25 @@ static void peer_text(struct evhttp_request *request, char *out, size_t size)
     snprintf(out, size, is_v6 ? "[%s]:%u" : "%s:%u", host != NULL ? host : "unknown", port);
 }
 
+/* The main thread's: there is one operator's listener in a process. */
+static struct metrics *counted_in;
+
+void ops_http_access_init(struct metrics *metrics)
+{
+    counted_in = metrics;
+}
+
+static void count(int status)
+{
+    static const enum metric by_class[] = {
+        [2] = METRIC_API_2XX, [4] = METRIC_API_4XX, [5] = METRIC_API_5XX};
+    if (counted_in != NULL && (status / 100 == 2 || status / 100 == 4 || status / 100 == 5))
+        metrics_add(counted_in, by_class[status / 100], 1);
+}
+
 void ops_http_access_end(struct evhttp_request *request, int status)
 {
+    count(status);
     const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(request);
     const char *text = uri != NULL ? evhttp_uri_get_path(uri) : NULL;
     struct slice path = slice_str(text != NULL ? text : "");

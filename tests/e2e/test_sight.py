@@ -351,3 +351,54 @@ def test_admin_commands_carry_a_trace(module_world, fleet):
     for trace in ("deploy-9", "admin:tr2"):
         line, = Lines(fleet[1]).wait("admin", trace=trace)
         assert line["cmd"] == "ping" and line["node"] == "t2"
+
+
+# --- metrics -----------------------------------------------------------------------------------
+
+WAITING = ("tickcast_clients_blocked", "tickcast_clients_lagging", "tickcast_queued_bytes",
+           "tickcast_stream_bytes")
+
+
+@pytest.mark.parametrize("ends", ["reads on", "goes away"])
+def test_what_waits_for_a_slow_client_is_seen_and_gone_with_it(world, redis, wire, ends):
+    """Gauges that go up must come down to nothing, whichever way it ends."""
+    node = world.node(redis, settings={
+        "namespace.quote.mode": "latest", "namespace.trade.mode": "all", "node.ping_ms": 0,
+        "limits.soft_bytes": 65536, "limits.unsent_bytes": 16384})
+    slow = wire(node, receive_buffer=4096).upgrade("/ws?channels=quote:W,trade:W")
+    redis.wait_listeners("trade:W")
+    node.wait_metric("tickcast_subscriptions", 2)
+    for n in range(100):
+        redis.publish_many([("quote:W", json.dumps({"n": n, "x": "x" * 1000})),
+                            ("trade:W", json.dumps({"n": n, "x": "y" * 5000}))])
+    eventually(lambda: node.metric("tickcast_clients_blocked") == 1)
+    eventually(lambda: node.metric("tickcast_clients_lagging") == 1)
+    assert node.metric("tickcast_queued_bytes") > 100_000
+    if ends == "goes away":
+        slow.close()
+    else:
+        while node.metric("tickcast_clients_blocked") > 0:
+            slow.sock.recv(65536)
+        slow.sock.setblocking(False)
+    eventually(lambda: [node.metric(name) for name in WAITING] == [0, 0, 0, 0],
+               what=f"{WAITING} to be 0")
+    node.wait_metric("tickcast_connections", 0 if ends == "goes away" else 1)
+
+
+def test_states_of_the_node(world, redis, connect):
+    node = world.node(redis, settings={"node.workers": 2, "listen.max_connections": 77})
+    for name, value in (("ready", 1), ("draining", 0), ("workers", 2), ("connections_limit", 77),
+                        ("publishing", 0), ("publishing_bytes", 0), ("held_bytes", 0),
+                        ("channels_unconfirmed", 0), ("stored_reads_waiting", 0)):
+        assert node.metric("tickcast_" + name) == value, name
+    for link in ("subscriber", "command"):
+        for way in ("received", "sent"):
+            assert node.metric(f"tickcast_redis_{way}_bytes_total", link=link) > 0
+    before = node.metric("tickcast_api_responses_total", code="2xx")
+    node.ops_get("/nope")
+    assert node.metric("tickcast_api_responses_total", code="4xx") == 1
+    assert node.metric("tickcast_api_responses_total", code="2xx") > before
+    eventually(lambda: node.metric("tickcast_loop_lag_seconds_count") >= 6, what="samples of lag")
+    redis.kill()
+    node.wait_suspect()
+    node.wait_metric("tickcast_ready", 0)
