@@ -344,7 +344,7 @@ static void on_error_reply(void *arg, struct slice text)
 {
     struct bus *b = arg;
     metrics_add(b->setup.metrics, METRIC_REDIS_ERRORS, 1);
-    log_often(LOG_FAULTS, LOG_WARN, "redis_error", LOG_SLICE("text", text));
+    log_often(LOG_FAULTS, LOG_WARN, "redis_error", LOG_SLICE("reason", text));
 }
 
 /* A SUBSCRIBE was refused, and one refused name costs its whole batch: what is followed is not

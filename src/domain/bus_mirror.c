@@ -166,7 +166,7 @@ static void on_scanned(void *arg, const struct redis_reply_view *reply)
                    reply->elements[1].kind == REDIS_REPLIED_ARRAY;
     if (!is_page) { /* a server that does not let us: channels are read when they are wanted */
         log_warn("mirror_not_filled", LOG_STR("namespace", m->ns->name),
-                 LOG_SLICE("text", reply->text));
+                 LOG_SLICE("reason", reply->text));
         m->has_overflowed = true;
         finish_scan(m);
         return;

@@ -129,7 +129,7 @@ static void hand_over(struct listener *l, int fd)
 static void pause_accepting(struct listener *l)
 {
     metrics_add(l->metrics, METRIC_ACCEPT_PAUSES, 1);
-    log_warn("accept_paused", LOG_STR("reason", strerror(errno)), LOG_INT("ms", PAUSE_MS));
+    log_warn("accept_paused", LOG_STR("reason", strerror(errno)), LOG_INT("pause_ms", PAUSE_MS));
     event_del(l->readable);
     const struct timeval delay = {.tv_usec = PAUSE_MS * 1000};
     event_add(l->resume, &delay);

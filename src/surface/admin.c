@@ -343,8 +343,8 @@ static void finish(struct admin_call *call, const char *cmd)
     bool ok = call->error == NULL;
     metrics_add(call->admin->setup.metrics, ok ? METRIC_ADMIN_COMMANDS : METRIC_ADMIN_ERRORS, 1);
     log_often(LOG_CALLS, LOG_INFO, "admin", LOG_STR("trace", call->trace), LOG_STR("cmd", cmd),
-              LOG_STR("id", call->id), LOG_STR("ok", ok ? "1" : "0"),
-              LOG_INT("affected", call->affected), LOG_STR("error", ok ? "" : call->error));
+              LOG_STR("id", call->id), LOG_INT("ok", ok), LOG_INT("affected", call->affected),
+              LOG_STR("error", ok ? "" : call->error));
     if (call->id[0] != '\0')
         send_reply(call, cmd);
     if (call->notice != NULL)

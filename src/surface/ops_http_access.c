@@ -134,5 +134,7 @@ void ops_http_access_end(struct evhttp_request *request, int status)
              LOG_SLICE("path", access_log_path(path, cut)), LOG_INT("status", status),
              LOG_INT("duration_us", duration_ns / 1000), LOG_STR("peer", peer),
              trace.ptr != NULL ? LOG_SLICE("trace", trace) : none,
-             publications.ptr != NULL ? LOG_SLICE("publications", publications) : none);
+             publications.ptr != NULL
+                 ? LOG_INT("publications", strtoull(publications.ptr, NULL, 10))
+                 : none);
 }
