@@ -151,7 +151,8 @@ install: all $(BUILD)/gen/tickcast@.service
 	install -D -m 0755 $(BUILD)/tickcast $(DESTDIR)$(PREFIX)/bin/tickcast
 	install -D -m 0755 $(BUILD)/tickcastctl $(DESTDIR)$(PREFIX)/bin/tickcastctl
 	install -D -m 0644 conf/tickcast.conf $(DESTDIR)$(PREFIX)/share/tickcast/tickcast.conf
-	install -m 0644 $(wildcard conf/*.example) scripts/publish.lua scripts/fleet.sh \
+	install -m 0644 $(wildcard conf/*.example) conf/prometheus-rules.yml \
+	    conf/grafana-dashboard.json scripts/publish.lua scripts/fleet.sh \
 	    $(DESTDIR)$(PREFIX)/share/tickcast
 	install -m 0755 $(FLEET_SCRIPTS) $(DESTDIR)$(PREFIX)/share/tickcast
 	install -D -m 0644 docs/tickcast.1 $(DESTDIR)$(PREFIX)/share/man/man1/tickcast.1
