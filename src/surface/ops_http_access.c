@@ -74,7 +74,7 @@ void ops_http_access_note(struct evhttp_request *request, struct slice trace, si
     text[len] = '\0';
     snprintf(count, sizeof count, "%zu", publications);
     keep(request, TRACE, text);
-    keep(request, PUBLICATIONS, count);
+    keep(request, PUBLICATIONS, publications > 0 ? count : NULL);
 }
 
 bool ops_http_access_trace(struct evhttp_request *request, struct slice *trace)

@@ -18,6 +18,8 @@
 #include "base/utf8.h"
 #include "protocol/json_text.h"
 #include "protocol/registry_entry.h"
+#include "protocol/trace.h"
+#include "surface/ops_http_access.h"
 #include "surface/ops_http_reply.h"
 
 #include <cjson/cJSON.h>
@@ -395,16 +397,42 @@ static void make_id(char *out)
     snprintf(out, ID_BYTES_MAX + 1, "%016" PRIx64 "%016" PRIx64, rng_next(&high), rng_next(&low));
 }
 
-/* The command as it was written, with our id behind the opening brace where it has none. */
-static void write_command(struct fleet_call *call, const cJSON *command, struct slice text)
+/* The command as it was written, with our id and the request's trace behind the opening brace where
+ * it has none. */
+static void write_command(struct fleet_call *call, const cJSON *command, struct slice text,
+                          struct slice trace)
 {
-    if (cJSON_GetObjectItemCaseSensitive(command, "id") != NULL) {
-        buf_append(&call->command, text.ptr, text.len);
-        return;
-    }
+    struct buf *out = &call->command;
     size_t open = (size_t)((const char *)memchr(text.ptr, '{', text.len) - text.ptr) + 1;
-    buf_printf(&call->command, "{\"id\":\"%s\"%s", call->id, command->child != NULL ? "," : "");
-    buf_append(&call->command, text.ptr + open, text.len - open);
+    buf_append_str(out, "{");
+    if (cJSON_GetObjectItemCaseSensitive(command, "id") == NULL)
+        buf_printf(out, "\"id\":\"%s\"", call->id);
+    if (trace.len > 0 && cJSON_GetObjectItemCaseSensitive(command, "trace") == NULL) {
+        buf_append_str(out, out->len > 1 ? ",\"trace\":" : "\"trace\":");
+        json_append_string(out, trace);
+    }
+    if (out->len > 1 && command->child != NULL)
+        buf_append_str(out, ",");
+    buf_append(out, text.ptr + open, text.len - open);
+}
+
+/* What the nodes will log as its trace (admin.c). */
+static void note_trace(struct fleet_call *call, const cJSON *command, struct slice trace)
+{
+    const cJSON *own = cJSON_GetObjectItemCaseSensitive(command, "trace");
+    char made[ID_BYTES_MAX + 8];
+    const char *text = cJSON_GetStringValue(own);
+    if (text != NULL && trace_is_valid(slice_str(text))) {
+        trace = slice_str(text);
+    } else if (own != NULL) {
+        trace = (struct slice){0}; /* the nodes will say so */
+    } else if (trace.len == 0) {
+        snprintf(made, sizeof made, "admin:%s", call->id);
+        trace = slice_str(made);
+    }
+    log_often(LOG_CALLS, LOG_INFO, "admin_posted", LOG_SLICE("trace", trace),
+              LOG_STR("id", call->id), LOG_SLICE("to", buf_slice(&call->node)));
+    ops_http_access_note(call->request, trace, 0);
 }
 
 static void start(struct ops_fleet *f, struct evhttp_request *request, const cJSON *command,
@@ -412,6 +440,12 @@ static void start(struct ops_fleet *f, struct evhttp_request *request, const cJS
 {
     const char *node = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(command, "node"));
     char id[ID_BYTES_MAX + 1];
+    struct slice trace;
+    if (!ops_http_access_trace(request, &trace)) {
+        ops_http_reply_error(request, ERR_BAD_COMMAND,
+                             "a trace is 1 to 64 bytes of printable ASCII without space");
+        return;
+    }
     if (cJSON_GetObjectItemCaseSensitive(command, "id") == NULL) {
         make_id(id);
     } else if (!read_id(command, id)) {
@@ -425,12 +459,12 @@ static void start(struct ops_fleet *f, struct evhttp_request *request, const cJS
     call->tick = loop_timer_new(f->setup.loop, on_tick, call);
     call->on_link = 1;
     memcpy(call->id, id, sizeof id);
-    write_command(call, command, text);
+    write_command(call, command, text, trace);
     if (node != NULL)
         buf_append_str(&call->node, node);
     list_append(&f->calls, &call->member);
     f->call_count++;
-    log_info("admin_posted", LOG_STR("id", call->id), LOG_STR("node", node != NULL ? node : ""));
+    note_trace(call, command, trace);
     registry_ask(f->setup.registry, on_registry, call);
 }
 

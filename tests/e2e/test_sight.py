@@ -353,6 +353,28 @@ def test_admin_commands_carry_a_trace(module_world, fleet):
         assert (line["cmd"], line["node"], line["ok"]) == ("ping", "t2", 1)
 
 
+def test_admin_commands_over_the_api_are_followed(fleet):
+    """The call, and what every node made of it, under one id."""
+    def post(body, **headers):
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        return http_request(fleet[0].ops, "/api/v1/admin", "POST", json.dumps(body), names)
+
+    for trace, body, headers in (("hd-1", {"cmd": "ping"}, {"X_Trace_Id": "hd-1"}),
+                                 ("own-1", {"trace": "own-1", "cmd": "ping"}, {"X_Trace_Id": "no"}),
+                                 ('q"1', {"id": "x1", "cmd": "ping"}, {"X_Trace_Id": 'q"1'}),
+                                 ("admin:x2", {"id": "x2", "cmd": "ping"}, {})):
+        reply = post(body, **headers)
+        assert reply.status == 200
+        assert {r["trace"] for r in reply.json()["replies"]} == {trace}
+        for node in fleet:
+            Lines(node).wait("admin", trace=trace)
+        Lines(fleet[0]).wait("admin_posted", trace=trace)
+        Lines(fleet[0]).wait("access", trace=trace, path="/api/v1/admin")
+    assert post({"cmd": "ping"}, X_Trace_Id="a b").status == 400
+    replies = post({"cmd": "ping", "trace": "a b"}).json()["replies"]
+    assert len(replies) == 4 and not any(r["ok"] for r in replies)
+
+
 # --- metrics -----------------------------------------------------------------------------------
 
 WAITING = ("tickcast_clients_blocked", "tickcast_clients_lagging", "tickcast_queued_bytes",
