@@ -217,7 +217,7 @@ static void renew(struct bus_read *r, bool is_certain)
     struct bus_channel *c = r->channel;
     bool is_load = r->kind == BUS_READ_LOAD || r->is_load;
     log_often(LOG_FAULTS, LOG_WARN, "numbers_went_back", LOG_SLICE("channel", bus_channel_name(c)),
-             LOG_INT("seq", c->seq));
+              LOG_INT("seq", c->seq));
     bus_read_end(r);
     struct bus_read *renewal = bus_read_new(b, c, BUS_READ_RENEW, STORED_NO_LOG);
     renewal->is_load = is_load;
@@ -321,7 +321,8 @@ static void end_value(struct bus *b, struct bus_channel *c)
 static void log_broken(const struct bus *b, const struct bus_channel *c)
 {
     metrics_add(b->setup.metrics, METRIC_STORED_BROKEN, 1);
-    log_often(LOG_FAULTS, LOG_WARN, "stored_value_unusable", LOG_SLICE("channel", bus_channel_name(c)));
+    log_often(LOG_FAULTS, LOG_WARN, "stored_value_unusable",
+              LOG_SLICE("channel", bus_channel_name(c)));
 }
 
 static void on_loaded(struct bus_read *r, const struct stored_reading *reading)
@@ -354,7 +355,7 @@ void bus_on_regressed(struct bus *b, struct bus_channel *c, struct slice payload
     struct stamp stamp = {0};
     struct bus_read *r = bus_read_new(b, c, BUS_READ_RENEW, STORED_NO_LOG);
     log_often(LOG_FAULTS, LOG_WARN, "numbers_went_back", LOG_SLICE("channel", bus_channel_name(c)),
-             LOG_INT("seq", c->seq));
+              LOG_INT("seq", c->seq));
     if (stamp_parse(payload, &stamp) == STAMP_OK)
         r->first_seq = stamp.seq;
     r->has_first = bus_hold(b, c, payload);
@@ -405,7 +406,7 @@ static void on_renewed(struct bus_read *r, const struct stored_reading *reading)
     }
     metrics_add(b->setup.metrics, METRIC_RENEWALS, 1);
     log_often(LOG_FAULTS, LOG_INFO, "epoch_renewed", LOG_SLICE("channel", bus_channel_name(c)),
-             LOG_SLICE("epoch", reading->epoch));
+              LOG_SLICE("epoch", reading->epoch));
     if (r->has_first) {
         bus_intake_renew(c, reading->epoch, r->first_seq - 1);
         c->live_seq = r->first_seq - 1;

@@ -2,11 +2,12 @@
 
 import json
 import re
+import signal
 import socket
 
 import pytest
 
-from world import PUBLISH_LUA, ROOT, RedisError, eventually, http_request
+from world import PUBLISH_LUA, ROOT, RedisError, eventually, http_request, write_config
 
 
 class Lines:
@@ -156,6 +157,19 @@ def test_a_storm_is_counted_and_not_written(world, redis):
     assert {line["level"] for line in lines("log_suppressed")} == {"warn"}
     node.get("/later")
     eventually(lambda: node.get("/later") and lines("access", path="/later"), timeout=15)
+
+
+def test_both_options_are_taken_over_by_a_reload(world, redis):
+    node = world.node(redis, settings={**JSON, "node.access_log": "no"})
+    lines = Lines(node)
+    node.get("/before")
+    node.settings.update({"node.access_log": "yes", "node.log_lines_per_s": 3})
+    write_config(node.dir / "n1.conf", node.settings)
+    node.process.send_signal(signal.SIGHUP)
+    lines.wait("reloaded")
+    eventually(lambda: node.get("/after") and lines("access", path="/after"))
+    assert not lines("access", path="/before")
+    eventually(lambda: node.get("/after") and lines("log_suppressed", kind="clients"), 15)
 
 
 # --- traces ------------------------------------------------------------------------------------

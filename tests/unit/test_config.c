@@ -327,7 +327,8 @@ static void test_modes_and_snapshot(void)
 static void test_namespace_names(void)
 {
     static const char rule[] = "a name is 1 to 64 bytes of 0-9 A-Z a-z '.' '_' and '-'";
-    static const char reserved[] = "the name is reserved, as are admin, canary, node, nodes and session";
+    static const char reserved[] =
+        "the name is reserved, as are admin, canary, node, nodes and session";
     static const char *const names[] = {"admin", "canary", "node", "nodes"};
     char file[200];
     char expected[300];
@@ -373,8 +374,9 @@ static void test_too_many_namespaces(void)
 
 /* --- errors --------------------------------------------------------------------------------- */
 
-#define NODE_KEYS \
-    "id, advertise, workers, log_level, log_format, log_lines_per_s, access_log, echo, ping_ms, heartbeat_ms, pace_ms"
+#define NODE_KEYS                                                                                 \
+    "id, advertise, workers, log_level, log_format, log_lines_per_s, access_log, echo, ping_ms, " \
+    "heartbeat_ms, pace_ms"
 #define NAMESPACE_KEYS                                                                     \
     "mode, modes, snapshot, history, history_ttl_s, mirror, batch_ms, max_rate, publish, " \
     "access, delay_s"
