@@ -6,6 +6,8 @@
 #ifndef TICKCAST_BASE_RNG_H
 #define TICKCAST_BASE_RNG_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct rng {
@@ -17,5 +19,8 @@ void rng_init_seed(struct rng *r, uint64_t seed);
 uint64_t rng_next(struct rng *r);
 uint64_t rng_below(struct rng *r, uint64_t limit); /* 0 .. limit-1; limit > 0 */
 double rng_unit(struct rng *r);                    /* [0, 1) */
+
+/* Bytes that nobody can guess, straight from the kernel. False: early in boot it has none to give. */
+bool rng_fill_secret(void *out, size_t bytes); /* at most 256 */
 
 #endif

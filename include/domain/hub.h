@@ -15,6 +15,7 @@
 #include "base/map.h"
 #include "base/wheel.h"
 #include "domain/cohort.h"
+#include "domain/session_ids.h"
 #include "domain/standing.h"
 #include "protocol/errors.h"
 #include "protocol/publication.h"
@@ -24,6 +25,7 @@
 #include <stdint.h>
 
 struct quality_monitor;
+struct session_store;
 struct sub_request;
 
 /* What a hub needs of the bus. Called in the worker's thread. */
@@ -107,9 +109,12 @@ struct hub {
     struct worker *worker;
     struct hub_upstream upstream;
     struct quality_monitor *monitor; /* hears of arrivals; NULL: nobody does */
+    struct session_store *sessions;  /* keeps them for who comes back; NULL: nobody does */
     struct map channels;             /* name -> hub_channel */
     struct map cohorts;              /* set_hash -> cohort */
     struct map recovering;           /* number -> sub_request that waits for recoveries */
+    struct map resuming;             /* session id -> resume_ask that waits for the store */
+    struct session_ids session_ids;
     struct hub_clock pacing;
     struct hub_clock gates;
     struct list due;        /* cohorts to flush at the end of this turn */

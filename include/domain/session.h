@@ -35,6 +35,7 @@ struct session {
     struct catchup *catchup;   /* while it lags, else NULL */
     struct list requests;      /* subscribes that wait for Redis */
     uint32_t opened_ticks;     /* when it was let in, see session_age_ms */
+    uint32_t resume_slot;      /* of its id in hub->session_ids; 0: none */
 };
 
 enum recovery_state { RECOVERY_ASKED, RECOVERY_DONE, RECOVERY_FAILED };
@@ -69,11 +70,13 @@ struct sub_request {
     uint32_t recovery_count;
     uint32_t recovered;       /* publications in all recoveries */
     uint64_t recovered_bytes; /* and their bytes */
+    struct resume_ack *resume; /* owned: it brings a session back; else NULL */
 };
 
-/* Says hello. channels: the URL's list, percent-decoded, or empty. raw clients hear nothing. */
+/* Says hello. channels: the URL's list, percent-decoded, or empty. raw clients hear nothing. session:
+ * its id, "" for one that is still asked for, NULL for a client that wants none. */
 struct session *session_new(struct conn *c, struct cohort_format format);
-void session_begin(struct session *s, struct slice channels);
+void session_begin(struct session *s, struct slice channels, const char *session);
 void session_free(struct session *s); /* its connection left OPEN */
 
 /* What conn.h's callbacks mean for a session. */

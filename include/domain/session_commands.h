@@ -30,6 +30,15 @@ void session_settle(struct session *s);                    /* does that; for gat
 /* Begins a subscribe as a client asked for it. */
 void session_begin_subscribe(struct session *s, const struct command *command);
 
+/* The same in steps: opened with the command's id and its wish for snapshots, for at most so many
+ * channels; each channel, with mode, max_rate and delta of a command; started with the positions
+ * of a command, which may end it at once. */
+struct sub_request *session_open_request(struct session *s, const struct command *command,
+                                         size_t channel_count);
+void session_request_channel(struct sub_request *r, struct slice name,
+                             const struct command *command);
+void session_start_request(struct sub_request *r, const struct command *command);
+
 /* Takes a channel out of all subscribes that still wait. True when there was one. */
 bool session_cancel_pending(struct session *s, struct slice name);
 
@@ -38,6 +47,7 @@ struct cohort_sub *session_find_sub(const struct session *s, struct slice name);
 
 /* Pieces of an ack. */
 void session_append_result(struct buf *ack, uint64_t accepted, const struct buf *rejected);
+void session_append_sub(struct buf *ack, const struct cohort_sub *sub, bool is_first);
 void session_queue_text(struct session *s, struct buf *text); /* takes the buffer's memory */
 
 #endif

@@ -15,7 +15,10 @@
 
 struct config;
 
-struct frame *message_hello(const struct config *config, const char *conn_id, bool feed_ok);
+/* session: the id to come back with, "" for one that is still asked for, NULL where none is wanted.
+ */
+struct frame *message_hello(const struct config *config, const char *conn_id, bool feed_ok,
+                            const char *session);
 /* reason only when not ok. doubtful_json: the members of an array of channel names for which
  * something may have been lost; only when ok. */
 struct frame *message_state(bool feed_ok, const char *reason, struct slice doubtful_json);

@@ -48,6 +48,12 @@ void outq_consume(struct outq *q, size_t bytes);
 /* Drops all but a partly written frame: what may not be cut off when a close frame must follow. */
 void outq_drop_unsent(struct outq *q);
 
+/* The frame at a place counted from the front, which may be partly written. Borrowed. */
+static inline const struct frame *outq_at(const struct outq *q, uint32_t index)
+{
+    return q->ring[(q->first + index) & (q->cap - 1)];
+}
+
 static inline bool outq_is_empty(const struct outq *q)
 {
     return q->count == 0;

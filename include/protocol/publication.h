@@ -39,6 +39,7 @@ struct publication {
     uint64_t gap;          /* publications right before this one that this node never got */
     bool cleared;          /* the channel's value has ended; no payload */
     bool is_json;          /* else the payload travels as a JSON string */
+    bool is_stamped;       /* its numbers are the same on every node */
     bool is_snapshot;      /* a state read from the store: followers replace what they have */
     uint8_t epoch_len;
     char epoch[STAMP_EPOCH_MAX];
@@ -57,6 +58,7 @@ struct publication_head {
     uint64_t gap;
     bool cleared;
     bool is_json;
+    bool is_stamped;
     bool is_snapshot;
 };
 

@@ -15,6 +15,7 @@
 #include "domain/hub.h"
 #include "domain/quality_monitor.h"
 #include "domain/registry.h"
+#include "domain/session_store.h"
 #include "domain/store.h"
 #include "runtime/conn.h"
 #include "runtime/listener.h"
@@ -55,6 +56,7 @@ struct server {
     struct evdns_base *dns;
     struct bus *bus;
     struct store *store;
+    struct session_store *sessions;
     struct drain *drain;
     struct admin *admin;
     struct registry *registry;
@@ -112,7 +114,8 @@ static void on_stop_poll(void *arg)
     struct server *s = arg;
     uint64_t left = open_sockets(s);
     uint64_t now_ms = loop_now_ms(s->loop);
-    if (left > 0 && now_ms < s->stop_by_ms) {
+    bool is_done = left == 0 && session_store_is_idle(s->sessions);
+    if (!is_done && now_ms < s->stop_by_ms) {
         if (now_ms + STOP_WAIT_MS - SPARES_WAIT_MS >= s->stop_by_ms)
             end_spares(s);
         return;
@@ -310,8 +313,11 @@ static void make_domain(struct server *s)
     ops_http_set_bus(s->ops, s->bus, s->store);
     s->hubs = mem_zalloc(s->worker_count * sizeof *s->hubs);
     const struct hub_upstream upstream = bus_upstream(s->bus);
-    for (unsigned i = 0; i < s->worker_count; i++)
+    s->sessions = session_store_new(s->loop, s->config->redis.prefix, &s->metrics);
+    for (unsigned i = 0; i < s->worker_count; i++) {
         s->hubs[i] = hub_new(s->workers[i], &upstream);
+        s->hubs[i]->sessions = s->sessions;
+    }
     bus_set_hubs(s->bus, s->hubs, s->worker_count);
     const struct drain_setup drain = {.loop = s->loop,
                                       .hubs = s->hubs,
@@ -399,6 +405,7 @@ void server_run(struct server *s)
         worker_start(s->workers[i]);
     bus_start(s->bus);
     store_set_link(s->store, bus_command_link(s->bus));
+    session_store_set_link(s->sessions, bus_command_link(s->bus));
     registry_start(s->registry);
     listener_start(s->listener);
     loop_run(s->loop);
@@ -413,6 +420,8 @@ void server_free(struct server *s)
         listener_free(s->listener);
     if (s->bus != NULL)
         bus_forget_hubs(s->bus);
+    if (s->sessions != NULL)
+        session_store_close(s->sessions);
     for (unsigned i = 0; i < s->worker_count; i++) {
         worker_abort_all(s->workers[i]);
         if (s->hubs != NULL)
@@ -432,6 +441,8 @@ void server_free(struct server *s)
         registry_free(s->registry);
     if (s->store != NULL)
         store_free(s->store); /* answers who still waits, over the bus */
+    if (s->sessions != NULL)
+        session_store_free(s->sessions);
     if (s->monitor != NULL)
         quality_monitor_free(s->monitor);
     if (s->bus != NULL)

@@ -37,3 +37,8 @@ double rng_unit(struct rng *r)
 {
     return (double)(rng_next(r) >> 11) * 0x1.0p-53;
 }
+
+bool rng_fill_secret(void *out, size_t bytes)
+{
+    return getrandom(out, bytes, GRND_NONBLOCK) == (ssize_t)bytes;
+}

@@ -95,6 +95,7 @@ static struct publication *make(struct bus_intake *in, const struct bus_channel 
     head->channel = bus_channel_name(c);
     head->channel_hash = c->hash;
     head->epoch = bus_channel_epoch(c);
+    head->is_stamped = c->is_stamped;
     head->received_ns = clock_mono_ns();
     return publication_new(head, payload);
 }

@@ -34,6 +34,14 @@ struct bus_recovery {
     char channel[];
 };
 
+/* Is the position in the channel's present epoch? One without an epoch is: its client was there
+ * before anything was published, and wants everything from number 1 on. */
+static bool is_of_epoch(const struct bus_recovery *q, const struct bus_channel *c)
+{
+    return q->epoch_len == 0 ||
+           slice_equal(slice_of(q->epoch, q->epoch_len), bus_channel_epoch(c));
+}
+
 /* --- answers -------------------------------------------------------------------------------- */
 
 static void answer(struct bus_recovery *q, struct publication **list, uint32_t count,
@@ -100,14 +108,13 @@ static void answer_from_log(struct bus_recovery *q, const struct bus_channel *c,
 static bool is_ahead(const struct bus_recovery *q, const struct bus_channel *c)
 {
     bool can_heal = c->ns->history > 0 || c->ns->mode == MODE_LATEST;
-    return c->is_stamped && can_heal && q->seq > c->seq &&
-           slice_equal(slice_of(q->epoch, q->epoch_len), bus_channel_epoch(c));
+    return c->is_stamped && can_heal && q->seq > c->seq && is_of_epoch(q, c);
 }
 
 /* True when it was answered without a look at the log. */
 static bool answer_at_once(struct bus_recovery *q, const struct bus_channel *c)
 {
-    bool is_same = slice_equal(slice_of(q->epoch, q->epoch_len), bus_channel_epoch(c));
+    bool is_same = is_of_epoch(q, c);
     if (is_same && q->seq == c->seq && !c->has_hole) {
         answer(q, NULL, 0, true);
         return true;
@@ -256,7 +263,7 @@ void bus_on_recovery_read(struct bus_read *r, const struct stored_reading *readi
             continue; /* it came while the log was read, which has nothing for it */
         if (!is_usable)
             answer(q, NULL, 0, false);
-        else if (!slice_equal(slice_of(q->epoch, q->epoch_len), bus_channel_epoch(c)))
+        else if (!is_of_epoch(q, c))
             answer(q, NULL, 0, false);
         else if (q->seq + 1 >= r->recover_from)
             answer_from_log(q, c, r);

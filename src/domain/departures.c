@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "domain/resume.h"
 #include "domain/session.h"
 #include "domain/session_commands.h"
 #include "protocol/messages.h"
@@ -72,8 +73,10 @@ static bool is_ready(const struct session *s)
 
 static void close_one(struct session *s)
 {
+    struct conn *c = s->conn;
     session_settle(s);
-    conn_close(s->conn, WS_CLOSE_DRAIN, "drain", METRIC_ENDED_DRAIN); /* frees s */
+    if (resume_flush(s))
+        conn_close(c, WS_CLOSE_DRAIN, "drain", METRIC_ENDED_DRAIN); /* frees s */
 }
 
 static void on_tick(void *arg)

@@ -238,6 +238,8 @@ void hub_free(struct hub *h)
     map_fini(&h->channels);
     map_fini(&h->cohorts);
     map_fini(&h->recovering);
+    map_fini(&h->resuming);
+    free(h->session_ids.list);
     buf_fini(&h->scratch);
     hub_packs_forget(h);
     free(h->packs);

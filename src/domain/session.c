@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "domain/departures.h"
+#include "domain/resume.h"
 #include "domain/session_commands.h"
 #include "domain/session_quality.h"
 #include "protocol/json_text.h"
@@ -193,13 +194,14 @@ struct session *session_new(struct conn *c, struct cohort_format format)
     return s;
 }
 
-void session_begin(struct session *s, struct slice channels)
+void session_begin(struct session *s, struct slice channels, const char *session)
 {
     struct conn *c = s->conn;
     if (!s->format.raw) {
         char conn_text[SESSION_CONN_TEXT];
         session_conn_text(s, conn_text);
-        session_send(s, message_hello(c->worker->config, conn_text, hub_of(c->worker)->feed_ok));
+        session_send(s, message_hello(c->worker->config, conn_text, hub_of(c->worker)->feed_ok,
+                                      session));
     }
     c->last_sent_ms = low_ms(s);
     plan_ping(s);
@@ -211,6 +213,7 @@ void session_begin(struct session *s, struct slice channels)
 void session_free(struct session *s)
 {
     session_judge_end(s);
+    resume_on_end(s); /* while it still has everything */
     struct list *member;
     while ((member = s->requests.next) != &s->requests)
         session_cancel_request(list_entry(member, struct sub_request, in_session));

@@ -5,6 +5,7 @@
 #include "domain/session_commands.h"
 
 #include "base/mem.h"
+#include "domain/resume.h"
 #include "domain/subscription_set.h"
 #include "protocol/channel.h"
 #include "protocol/messages.h"
@@ -129,18 +130,21 @@ static void do_snapshot(struct session *s, const struct command *command)
         catchup_begin(s, cu);
 }
 
+void session_append_sub(struct buf *ack, const struct cohort_sub *sub, bool is_first)
+{
+    buf_append_str(ack, is_first ? "{\"channel\":\"" : ",{\"channel\":\"");
+    buf_append(ack, sub->channel->name, sub->channel->name_len);
+    buf_printf(ack, "\",\"mode\":\"%s\",\"max_rate\":%u,\"delta\":%s}",
+               command_mode_name(sub->mode), sub->max_rate, sub->delta ? "true" : "false");
+}
+
 static void do_list(struct session *s, const struct command *command)
 {
     struct buf ack = {0};
     message_begin_ack(&ack, command->id);
     buf_append_str(&ack, ",\"channels\":[");
-    for (uint32_t i = 0; s->cohort != NULL && i < s->cohort->sub_count; i++) {
-        const struct cohort_sub *sub = &s->cohort->subs[i];
-        buf_append_str(&ack, i > 0 ? ",{\"channel\":\"" : "{\"channel\":\"");
-        buf_append(&ack, sub->channel->name, sub->channel->name_len);
-        buf_printf(&ack, "\",\"mode\":\"%s\",\"max_rate\":%u,\"delta\":%s}",
-                   command_mode_name(sub->mode), sub->max_rate, sub->delta ? "true" : "false");
-    }
+    for (uint32_t i = 0; s->cohort != NULL && i < s->cohort->sub_count; i++)
+        session_append_sub(&ack, &s->cohort->subs[i], i == 0);
     buf_append_str(&ack, "]}");
     session_queue_text(s, &ack);
 }
@@ -251,7 +255,7 @@ static void do_refuse(struct session *s, const struct command *command)
 
 /* --- one message ------------------------------------------------------------------------------ */
 
-static void run_command(struct session *s, const struct command *command)
+static void run_command(struct session *s, struct command *command)
 {
     static void (*const handlers[])(struct session * s, const struct command *command) = {
         [COMMAND_SUBSCRIBE] = session_begin_subscribe,
@@ -261,9 +265,11 @@ static void run_command(struct session *s, const struct command *command)
         [COMMAND_PUBLISH] = do_publish,
         [COMMAND_AUTH] = do_refuse,
         [COMMAND_PING] = do_ping,
-        [COMMAND_RESUME] = do_refuse,
     };
-    handlers[command->kind](s, command);
+    if (command->kind == COMMAND_RESUME)
+        resume_begin(s, command); /* keeps what it holds */
+    else
+        handlers[command->kind](s, command);
 }
 
 /* False when this one is over the limit; a client that never stops is closed. */

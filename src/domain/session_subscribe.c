@@ -12,6 +12,7 @@
 #include "domain/session_commands.h"
 
 #include "base/mem.h"
+#include "domain/resume.h"
 #include "domain/subscription_set.h"
 #include "protocol/channel.h"
 #include "protocol/messages.h"
@@ -246,7 +247,8 @@ static void update_pending_subs(const struct session *s, const struct cohort_sub
     }
 }
 
-static void request_channel(struct sub_request *r, struct slice name, const struct command *command)
+void session_request_channel(struct sub_request *r, struct slice name,
+                             const struct command *command)
 {
     struct session *s = r->session;
     const struct config_namespace *ns = NULL;
@@ -497,16 +499,21 @@ static void settle_recoveries(struct sub_request *r)
 
 /* --- the request ---------------------------------------------------------------------------- */
 
-void session_begin_subscribe(struct session *s, const struct command *command)
+struct sub_request *session_open_request(struct session *s, const struct command *command,
+                                         size_t channel_count)
 {
     struct sub_request *r = mem_zalloc(sizeof *r);
     r->session = s;
     memcpy(r->id, command->id, sizeof r->id);
     r->snapshot = command->snapshot != TRI_NO;
     r->snapshot_again = command->snapshot == TRI_YES;
-    r->subs = mem_alloc((command->channel_count + 1) * sizeof *r->subs);
-    for (size_t i = 0; i < command->channel_count; i++)
-        request_channel(r, command->channels[i], command);
+    r->subs = mem_alloc((channel_count + 1) * sizeof *r->subs);
+    return r;
+}
+
+void session_start_request(struct sub_request *r, const struct command *command)
+{
+    struct session *s = r->session;
     r->count = subs_sort(hub_for(s), r->subs, r->count);
     s->pending_channels += r->count;
     list_append(&s->requests, &r->in_session);
@@ -517,6 +524,14 @@ void session_begin_subscribe(struct session *s, const struct command *command)
     ask_recoveries(r, command);
     if (--r->waiting == 0)
         session_finish_request(r);
+}
+
+void session_begin_subscribe(struct session *s, const struct command *command)
+{
+    struct sub_request *r = session_open_request(s, command, command->channel_count);
+    for (size_t i = 0; i < command->channel_count; i++)
+        session_request_channel(r, command->channels[i], command);
+    session_start_request(r, command);
 }
 
 void session_subscribe_list(struct session *s, struct slice channels)
@@ -566,6 +581,7 @@ static void free_request(struct sub_request *r)
     for (uint32_t i = 0; i < r->count; i++)
         hub_unpin(h, r->subs[i].channel);
     buf_fini(&r->rejected);
+    free(r->resume);
     free(r->subs);
     free(r);
 }
@@ -633,7 +649,10 @@ static void queue_subscribe_ack(const struct sub_request *r)
     struct buf ack = {0};
     message_begin_ack(&ack, r->id);
     session_append_result(&ack, r->count, &r->rejected);
-    append_granted(&ack, r);
+    if (r->resume != NULL)
+        resume_append_ack(&ack, r);
+    else
+        append_granted(&ack, r);
     append_recovered(&ack, r);
     append_doubtful(&ack, r);
     if (!hub_for(r->session)->feed_ok)

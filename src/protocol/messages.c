@@ -25,7 +25,8 @@ static const char *feed_name(bool feed_ok)
     return feed_ok ? "ok" : "suspect";
 }
 
-struct frame *message_hello(const struct config *config, const char *conn_id, bool feed_ok)
+struct frame *message_hello(const struct config *config, const char *conn_id, bool feed_ok,
+                            const char *session)
 {
     struct buf text = {0};
     buf_append_str(&text, "{\"action\":\"hello\",\"version\":\"1\",\"node\":");
@@ -40,7 +41,12 @@ struct frame *message_hello(const struct config *config, const char *conn_id, bo
     append_number(&text, "\",\"limits\":{\"channels\":", config->limits.channels_per_client);
     append_number(&text, ",\"message_bytes\":", config->limits.message_bytes);
     append_number(&text, ",\"commands_per_s\":", config->limits.commands_per_s);
-    buf_append_str(&text, "}}");
+    buf_append_str(&text, "}");
+    if (session != NULL && session[0] != '\0')
+        buf_printf(&text, ",\"session\":\"%s\"", session);
+    if (session != NULL)
+        append_number(&text, ",\"session_grace_ms\":", config->listen.session_grace_s * 1000);
+    buf_append_str(&text, "}");
     return finish(&text);
 }
 

@@ -26,6 +26,7 @@ struct publication *publication_new(const struct publication_head *head, struct 
     p->gap = head->gap;
     p->cleared = head->cleared;
     p->is_json = head->is_json;
+    p->is_stamped = head->is_stamped;
     p->is_snapshot = head->is_snapshot;
     p->epoch_len = (uint8_t)head->epoch.len;
     memcpy(p->epoch, head->epoch.ptr, head->epoch.len);

@@ -318,13 +318,13 @@ void conn_keep_rest(struct conn *c, struct frame *f, uint32_t sent)
 
 static void send_close(struct conn *c, struct frame *f, bool await_answer)
 {
+    set_state(c, CONN_CLOSING); /* the upper layers still see what was not written */
     /* A reply that is just being written (an error that says why) goes first; a backlog does not.
      */
     if (c->blocked && !c->has_last_words)
         drop_unsent(c);
     push(c, f);
     c->awaits_close = await_answer;
-    set_state(c, CONN_CLOSING);
     conn_set_timer(c, c->has_last_words ? SLOW_WAIT_MS : CLOSE_WAIT_MS);
     list_remove(&c->link);
     mark_dirty(c);

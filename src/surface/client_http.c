@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/utf8.h"
 #include "domain/hub.h"
+#include "domain/resume.h"
 #include "domain/session.h"
 #include "protocol/json_text.h"
 #include "protocol/ws_handshake.h"
@@ -211,19 +212,41 @@ static bool is_full(const struct conn *c)
     return here >= ((uint64_t)config->listen.max_connections + workers - 1) / workers;
 }
 
-/* What is asked for in the query. False: malformed. */
-static bool read_query(const struct http_head *head, struct buf *channels, bool *raw, bool *json)
+/* What is asked for in the query. */
+struct ws_query {
+    struct buf channels;
+    struct buf session; /* "", "new" or an id */
+    bool raw;
+    bool json;
+};
+
+static bool read_session(const struct http_head *head, struct buf *session)
+{
+    uint8_t id[SESSION_ID_BYTES];
+    int has_session = http_query_get(head->query, "session", session);
+    return has_session == 0 || (has_session == 1 && (slice_is(buf_slice(session), "new") ||
+                                                     session_id_parse(buf_slice(session), id)));
+}
+
+static void query_fini(struct ws_query *q)
+{
+    buf_fini(&q->channels);
+    buf_fini(&q->session);
+}
+
+/* False: malformed. */
+static bool read_query(const struct http_head *head, struct ws_query *q)
 {
     struct buf format = {0};
     int has_format = http_query_get(head->query, "format", &format);
-    *raw = has_format == 1 && slice_is(buf_slice(&format), "raw");
-    *json = has_format == 1 && slice_is(buf_slice(&format), "json");
+    q->raw = has_format == 1 && slice_is(buf_slice(&format), "raw");
+    q->json = has_format == 1 && slice_is(buf_slice(&format), "json");
     buf_fini(&format);
-    if (has_format < 0 || (has_format == 1 && !*raw && !*json))
+    if (has_format < 0 || (has_format == 1 && !q->raw && !q->json))
         return false;
-    if (http_query_get(head->query, "channels", channels) < 0)
+    if (http_query_get(head->query, "channels", &q->channels) < 0)
         return false;
-    return utf8_is_valid(channels->data, channels->len);
+    return utf8_is_valid(q->channels.data, q->channels.len) && read_session(head, &q->session);
 }
 
 static void refuse_for_now(struct conn *c, unsigned retry_s, const char *why, enum metric reason)
@@ -270,34 +293,54 @@ static bool check_upgrade(struct conn *c, const struct http_head *head, struct w
     return false;
 }
 
+/* Hello, and what the query asked for: a session that is to be brought back brings its channels. */
+static void begin_session(struct session *s, const struct ws_query *q)
+{
+    struct slice session = buf_slice(&q->session), channels = buf_slice(&q->channels);
+    char id[SESSION_ID_TEXT] = "";
+    if (session.len == 0) {
+        session_begin(s, channels, NULL);
+    } else if (slice_is(session, "new")) {
+        bool has_one = resume_open(s);
+        resume_id_text(s, id);
+        session_begin(s, channels, has_one ? id : NULL);
+    } else {
+        session_begin(s, (struct slice){0}, "");
+        resume_begin_url(s, session, channels);
+    }
+}
+
+/* The query is written by whoever made the address, so it counts before what a library offers by
+ * default; the answer names a subprotocol only where it is the one that is spoken. */
+static void upgrade(struct conn *c, const struct ws_handshake *hs, const struct ws_query *q)
+{
+    enum ws_subprotocol spoken = q->raw ? WS_SUB_RAW : WS_SUB_JSON;
+    const char *answer = q->raw ? "tickcast.v1+raw" : "tickcast.v1+json";
+    struct buf out = {0};
+    ws_handshake_respond(&out, hs, hs->offered == spoken ? answer : NULL);
+    const struct cohort_format format = {
+        .raw = q->raw, .deflate = hs->deflate, .window_bits = hs->deflate ? hs->window_bits : 0};
+    struct session *s = session_new(c, format);
+    conn_upgrade(c, buf_slice(&out), hs->deflate, s);
+    begin_session(s, q);
+    buf_fini(&out);
+}
+
 static void get_ws(struct conn *c, const struct http_head *head)
 {
     struct ws_handshake hs;
-    struct buf channels = {0};
-    bool raw = false, json = false;
+    struct ws_query q = {.raw = false};
     if (!check_upgrade(c, head, &hs))
         return;
-    bool is_good = read_query(head, &channels, &raw, &json);
+    bool is_good = read_query(head, &q);
+    q.raw = q.raw || (!q.json && hs.offered == WS_SUB_RAW);
     if (!is_good)
         refuse(c, 400, "the query is malformed");
-    if (!is_good || !admit(c)) {
-        buf_fini(&channels);
-        return;
-    }
-    /* The query is written by whoever made the address, so it counts before what a library offers
-     * by default; the answer names a subprotocol only where it is the one that is spoken. */
-    raw = raw || (!json && hs.offered == WS_SUB_RAW);
-    enum ws_subprotocol spoken = raw ? WS_SUB_RAW : WS_SUB_JSON;
-    const char *answer = raw ? "tickcast.v1+raw" : "tickcast.v1+json";
-    struct buf out = {0};
-    ws_handshake_respond(&out, &hs, hs.offered == spoken ? answer : NULL);
-    const struct cohort_format format = {
-        .raw = raw, .deflate = hs.deflate, .window_bits = hs.deflate ? hs.window_bits : 0};
-    struct session *s = session_new(c, format);
-    conn_upgrade(c, buf_slice(&out), hs.deflate, s);
-    session_begin(s, buf_slice(&channels));
-    buf_fini(&out);
-    buf_fini(&channels);
+    else if (q.raw && q.session.len > 0)
+        refuse(c, 400, "raw clients have no session");
+    else if (admit(c))
+        upgrade(c, &hs, &q);
+    query_fini(&q);
 }
 
 /* The same connection code without a session, for conformance suites. */

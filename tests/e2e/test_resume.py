@@ -1,0 +1,483 @@
+"""Client sessions that survive their node: back in one message, on any node, missing nothing."""
+
+import itertools
+import json
+import re
+import socket
+import threading
+
+import pytest
+
+from client import Closed
+from world import SLOWER, eventually
+
+SETTINGS = {
+    "namespace.quote.mode": "latest",
+    "namespace.quote.modes": "latest all",
+    "namespace.trade.mode": "all",
+    "namespace.trade.history": 5000,
+    "namespace.alert.mode": "all",
+    "redis.linger_ms": 0,
+}
+ID = re.compile("[0-9a-f]{32}")
+NOBODY = "0123456789abcdef" * 2
+
+
+@pytest.fixture
+def redis(world):
+    return world.redis()
+
+
+@pytest.fixture
+def nodes(world, redis):
+    return world.cluster(2, settings=SETTINGS)
+
+
+def open_session(connect, node, **query):
+    client = connect(node, session="new", **query)
+    assert ID.fullmatch(client.hello["session"])
+    return client, client.hello["session"]
+
+
+def status_of(wire, node, path):
+    one = wire(node)
+    one.send(one.request(path))
+    return one.read_head()
+
+
+def key_of(session):
+    return f"{{tc:session:{session}}}"
+
+
+def stored(redis, session):
+    text = redis("GET", key_of(session))
+    return json.loads(text) if text else None
+
+
+def wait_stored(redis, session):
+    return eventually(lambda: stored(redis, session), what="the session in Redis")
+
+
+def lose(client):
+    """The socket is gone, as when a network is: no good-bye."""
+    sock = client.ws.transport.get_extra_info("socket")
+    sock.shutdown(socket.SHUT_RDWR)
+    client.ws = None
+
+
+def resume(client, session, **members):
+    return client.ask("resume", session=session, **members)
+
+
+# --- ids -----------------------------------------------------------------------------------------
+
+
+def test_who_asks_gets_an_id(nodes, connect):
+    plain = connect(nodes[0])
+    assert "session" not in plain.hello and "session_grace_ms" not in plain.hello
+    ids = {open_session(connect, node)[1] for node in nodes for _ in range(5)}
+    assert len(ids) == 10
+    client, _ = open_session(connect, nodes[0], channels="trade:A")
+    assert client.hello["session_grace_ms"] == 120000
+    ack = client.expect("ack")
+    assert ack["accepted"] == 1 and "session" not in ack
+
+
+@pytest.mark.parametrize("text", ["", "x", NOBODY[:-1], NOBODY + "0", NOBODY.upper(), "new%20",
+                                  "%00", "NEW"])
+def test_malformed_in_the_url(nodes, wire, text):
+    assert status_of(wire, nodes[0], f"/ws?session={text}") == 400
+
+
+@pytest.mark.parametrize("session", ["", "new", NOBODY[:-1], NOBODY.upper(), 7, None, [NOBODY],
+                                     "é" * 16, "\\u0000" * 5])
+def test_malformed_in_a_command(nodes, connect, session):
+    client = connect(nodes[0])
+    reply = client.ask("resume", session=session)
+    assert reply["name"] == "bad_command" and "session" in reply["message"]
+    assert client.ask("resume")["name"] == "bad_command"
+    assert client.ask("ping")["action"] == "pong"
+
+
+def test_raw_clients_have_none(nodes, wire):
+    for query in ("session=new&format=raw", f"session={NOBODY}&format=raw"):
+        assert status_of(wire, nodes[0], f"/ws?{query}") == 400
+
+
+def test_switched_off(world, redis, connect):
+    node = world.node(redis, settings={**SETTINGS, "listen.session_grace_s": 0})
+    client = connect(node, session="new", channels="trade:A")
+    assert "session" not in client.hello
+    client.expect("ack")
+    ack = resume(client, NOBODY, channels=["quote:B"])
+    assert ack["resumed"] is False and ack["accepted"] == 1 and "session" not in ack
+    lose(client)
+    eventually(lambda: node.metric("tickcast_connections") == 0)
+    assert redis("KEYS", "*session*") == []
+
+
+# --- moving --------------------------------------------------------------------------------------
+
+
+class Publisher:
+    """Publishes on all channels in turn, until it is stopped; knows what it said."""
+
+    def __init__(self, redis, stamped, plain):
+        self.redis = type(redis.client())(redis.port)
+        self.script = redis.cli("SCRIPT", "LOAD", open_script())
+        self.stamped, self.plain = stamped, plain
+        self.last = {}
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self):
+        for n in itertools.count(1):
+            if self.stopping.is_set():
+                return
+            commands = [("EVALSHA", self.script, 1, f"{{tc:{c}}}", json.dumps({"n": n, "same": "x" * 60}),
+                         5000 if c.startswith("trade") else 0, 0) for c in self.stamped]
+            commands += [("PUBLISH", f"tc:{c}", json.dumps({"n": n})) for c in self.plain]
+            replies = self.redis.many(commands)
+            self.last = {c: r[0] for c, r in zip(self.stamped, replies)}
+
+    def stop(self):
+        self.stopping.set()
+        self.thread.join()
+        self.redis.close()
+        return self.last
+
+
+def open_script():
+    from world import PUBLISH_LUA
+    return PUBLISH_LUA.read_text()
+
+
+class History:
+    """What one client has, by the client's whole rule."""
+
+    def __init__(self):
+        self.at = {}  # channel -> (epoch, seq)
+        self.missed = {}
+        self.repeated = 0
+        self.counts = {}
+
+    def take(self, item):
+        channel = item["channel"]
+        epoch, seq = self.at.get(channel, (None, 0))
+        if "seq" not in item:
+            return
+        if item.get("epoch", epoch) != epoch or item.get("snap"):
+            self.at[channel] = (item.get("epoch", epoch), item["seq"])
+            self.missed[channel] = self.missed.get(channel, 0) + item.get("missed", 0)
+            return
+        if item["seq"] <= seq:
+            self.repeated += 1
+            return
+        gap = item["seq"] - seq - 1
+        assert gap == item.get("missed", 0), (channel, seq, item)
+        self.missed[channel] = self.missed.get(channel, 0) + gap
+        self.counts[channel] = self.counts.get(channel, 0) + 1
+        self.at[channel] = (epoch, item["seq"])
+
+    def drink(self, client, until):
+        """Takes items until the condition holds, or the client is closed: then its code."""
+        while not until():
+            for item in client.pending:
+                self.take(item)
+            client.pending = []
+            try:
+                message = client.recv()
+            except Closed as end:
+                return end.code
+            if message["action"] == "push":
+                client.pending += message["items"]
+        return None
+
+
+@pytest.mark.limit(60)
+@pytest.mark.parametrize("compression", [None, "deflate"])
+def test_fifty_channels_move_under_load(world, redis, connect, operator, compression):
+    nodes = world.cluster(2, settings=SETTINGS)
+    trades = [f"trade:T{i}" for i in range(15)]
+    quotes = [f"quote:Q{i}" for i in range(25)]
+    plain = [f"alert:P{i}" for i in range(10)]
+    options = {"options": {"compression": compression}}
+    client, session = open_session(connect, nodes[0], **options)
+    client.subscribe(*trades, *plain)
+    client.subscribe(*quotes[:10])
+    client.subscribe(*quotes[10:20], max_rate=5)
+    client.subscribe(*quotes[20:], delta=True)
+    before = {c["channel"]: c for c in client.ask("list")["channels"]}
+    publisher = Publisher(redis, trades + quotes, plain)
+    history = History()
+    try:
+        for turn in range(4):
+            here, there = nodes[turn % 2], nodes[(turn + 1) % 2]
+            aim = {c: n + 20 for c, n in history.counts.items()} or {trades[0]: 20}
+            history.drink(client, lambda: all(history.counts.get(c, 0) >= aim.get(c, 0)
+                                              for c in trades))
+            operator.ask(cmd="drain", node=here.id, seconds=0)
+            assert history.drink(client, lambda: False) == 4200
+            client = connect(there, **options)
+            ack = resume(client, session)
+            assert ack["resumed"] is True and ack["session"] == session
+            assert ack["accepted"] == 50 and ack["rejected"] == []
+            assert {c["channel"]: c for c in ack["channels"]} == before
+            assert set(trades) <= set(ack["recovered"])
+            assert client.pending == []
+            assert stored(redis, session) is None
+            operator.ask(cmd="undrain", node=here.id)
+            here.wait_ready()
+    finally:
+        last = publisher.stop()
+    history.drink(client, lambda: all(history.at.get(c, (0, 0))[1] == last[c]
+                                      for c in trades + quotes))
+    for channel in trades:
+        assert history.missed.get(channel, 0) == 0, channel
+    assert history.repeated == 0
+    client.close()
+    for node in nodes:
+        assert node.metric("tickcast_sessions_not_stored_total") == 0
+    assert sum(n.metric("tickcast_sessions_stored_total") for n in nodes) == 4
+    assert sum(n.metric("tickcast_sessions_asked_total", result="resumed") for n in nodes) == 4
+
+
+def test_sigterm(nodes, redis, connect):
+    """Everybody leaves at once; what was published meanwhile comes with the one ack."""
+    client, session = open_session(connect, nodes[0])
+    client.subscribe("trade:A", "trade:NEW", "alert:P", "quote:Q")
+    for n in range(3):
+        redis.stamp("trade:A", str(n), 5000, heard_by=1)
+    assert [i["seq"] for i in client.items(3)] == [1, 2, 3]
+    nodes[0].terminate()
+    assert client.closed() == 4200
+    assert nodes[0].wait() == 0
+    nodes[0].process = None
+    state = wait_stored(redis, session)
+    by_name = {c["channel"]: c for c in state["channels"]}
+    assert by_name["trade:A"]["seq"] == 3
+    assert by_name["trade:NEW"] == {"channel": "trade:NEW", "mode": "all", "epoch": "", "seq": 0}
+    assert by_name["alert:P"] == {"channel": "alert:P", "mode": "all"}
+    assert 0 < redis("PTTL", key_of(session)) <= 120000
+    for channel in ("trade:A", "trade:NEW"):
+        redis.stamp(channel, '"meanwhile"', 5000)
+        redis.stamp(channel, '"meanwhile"', 5000)
+    other = connect(nodes[1], session=session)
+    assert "session" not in other.hello and other.hello["session_grace_ms"] == 120000
+    ack = other.expect("ack")
+    assert "id" not in ack and ack["resumed"] is True and ack["accepted"] == 4
+    assert sorted(ack["recovered"]) == ["trade:A", "trade:NEW"]
+    items = other.items(4)
+    assert [i["seq"] for i in items if i["channel"] == "trade:A"] == [4, 5]
+    assert [i["seq"] for i in items if i["channel"] == "trade:NEW"] == [1, 2]
+    assert all("snap" not in i for i in items)
+    redis.publish("alert:P", "1")
+    assert other.item()["channel"] == "alert:P"
+
+
+def test_sigkill(nodes, redis, connect):
+    """Nothing was stored: the client's own positions serve, in the same message."""
+    client, session = open_session(connect, nodes[0])
+    client.subscribe("trade:A", "quote:Q")
+    redis.stamp("trade:A", "1", 5000, heard_by=1)
+    epoch = client.item()["epoch"]
+    nodes[0].kill()
+    redis.stamp("trade:A", "2", 5000)
+    other = connect(nodes[1])
+    ack = resume(other, session, channels=["trade:A", "quote:Q", "x:y"],
+                 since={"trade:A": {"epoch": epoch, "seq": 1}})
+    assert ack["resumed"] is False and ack["accepted"] == 2
+    assert ack["rejected"][0]["channel"] == "x:y" and ack["recovered"] == ["trade:A"]
+    assert ID.fullmatch(ack["session"]) and ack["session"] != session
+    assert other.item()["seq"] == 2
+    lose(other)
+    assert len(wait_stored(redis, ack["session"])["channels"]) == 2
+
+
+def test_without_anything_to_fall_back_on(nodes, connect):
+    client = connect(nodes[0], session=NOBODY)
+    ack = client.expect("ack")
+    assert ack["resumed"] is False and ack["accepted"] == 0 and ack["channels"] == []
+    assert ID.fullmatch(ack["session"]) and ack["session"] != NOBODY
+    assert client.ask("ping")["action"] == "pong"
+
+
+def test_channels_of_the_url(nodes, connect):
+    client = connect(nodes[0], session=NOBODY, channels="trade:A,quote:B,bad")
+    ack = client.expect("ack")
+    assert ack["resumed"] is False and ack["accepted"] == 2
+    assert [r["name"] for r in ack["rejected"]] == ["bad_channel"]
+
+
+def test_what_the_client_has_counts(nodes, redis, connect):
+    client, session = open_session(connect, nodes[0], channels="trade:A")
+    client.expect("ack")
+    for n in range(5):
+        redis.stamp("trade:A", str(n), 5000, heard_by=1)
+    epoch = client.items(5)[0]["epoch"]
+    lose(client)
+    assert wait_stored(redis, session)["channels"][0]["seq"] == 5
+    other = connect(nodes[1])
+    ack = resume(other, session, since={"trade:A": {"epoch": epoch, "seq": 2}})
+    assert ack["resumed"] is True
+    assert [i["seq"] for i in other.items(3)] == [3, 4, 5]
+    other.nothing_more()
+
+
+def test_it_can_be_had_once(nodes, redis, connect):
+    client, session = open_session(connect, nodes[0], channels="trade:A")
+    client.expect("ack")
+    lose(client)
+    wait_stored(redis, session)
+    others = [connect(node) for node in nodes for _ in range(3)]
+    for other in others:
+        other.send(action="resume", id=1, session=session)
+    acks = [other.wait_for("ack") for other in others]
+    assert sorted(a["resumed"] for a in acks) == [False] * 5 + [True]
+    assert len({a["session"] for a in acks}) == 6
+    assert [a["session"] == session for a in acks] == [a["resumed"] for a in acks]
+
+
+def test_one_at_a_time_on_a_connection(nodes, connect):
+    client = connect(nodes[0])
+    client.send(action="resume", id=1, session=NOBODY)
+    client.send(action="resume", id=2, session=NOBODY)
+    assert client.wait_for("error")["name"] == "rate_limited"
+    assert client.wait_for("ack")["id"] == 1
+    first = resume(client, NOBODY)["session"]
+    assert resume(client, NOBODY)["session"] == first
+
+
+def test_it_expires(world, redis, connect):
+    node = world.node(redis, settings={**SETTINGS, "listen.session_grace_s": 1})
+    client, session = open_session(connect, node, channels="trade:A")
+    client.expect("ack")
+    lose(client)
+    wait_stored(redis, session)
+    eventually(lambda: stored(redis, session) is None)
+    ack = resume(connect(node), session)
+    assert ack["resumed"] is False
+    assert node.metric("tickcast_sessions_asked_total", result="unknown") == 1
+
+
+# --- which ends keep it ----------------------------------------------------------------------------
+
+
+def test_who_says_good_bye_has_left(nodes, redis, connect, operator):
+    """1000, a kick: over. 1001: a page that is left may come back."""
+    from client import LOOP
+    ended, kicked, away = [open_session(connect, nodes[0], channels="trade:A") for _ in range(3)]
+    for client, _ in (ended, kicked, away):
+        client.expect("ack")
+    operator.ask(2, cmd="kick", conn=kicked[0].hello["conn"])
+    kicked[0].closed()
+    ended[0].close()
+    LOOP.run(away[0].ws.close(1001), 5 * SLOWER)
+    wait_stored(redis, away[1])
+    eventually(lambda: nodes[0].metric("tickcast_connections") == 0)
+    assert redis("KEYS", "*session*") == [key_of(away[1]).encode()]
+
+
+def test_a_client_that_stops_answering(world, redis, wire, connect):
+    """What its socket never took is not counted as sent."""
+    node = world.node(redis, settings={**SETTINGS, "node.ping_ms": 300, "limits.unsent_bytes": 0,
+                                       "limits.hard_bytes": 64 << 20})
+    stuck = wire(node, receive_buffer=4096)
+    stuck.upgrade("/ws?session=new&channels=trade:A,trade:B")
+    eventually(lambda: node.metric("tickcast_subscriptions") == 2)
+    for n in range(300):
+        redis.stamp("trade:A", json.dumps("x" * 20000), 5000)
+    node.wait_metric("tickcast_publications_total", 300)
+    eventually(lambda: redis("KEYS", "*session*"), 10 * SLOWER)
+    [key] = redis("KEYS", "*session*")
+    channels = {c["channel"]: c for c in json.loads(redis("GET", key))["channels"]}
+    assert 0 <= channels["trade:A"]["seq"] < 300
+    assert node.metric("tickcast_connections_ended_total", cause="ping_timeout") == 1
+    session = key.decode()[len("{tc:session:"):-1]
+    client = connect(node)
+    ack = resume(client, session)
+    assert ack["resumed"] is True
+
+
+# --- hostile or absent Redis ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("junk", ["", "x", "null", "[]", "{}", '{"v":1}', '{"v":2,"channels":[]}',
+                                  '{"v":1,"channels":[{"channel":"bad","mode":"all"}]}',
+                                  '{"v":1,"channels":[{"channel":"trade:A","mode":"all","seq":1}]}',
+                                  b"\xff", '{"v":1,"channels":[' + "[" * 600, "x" * (1 << 20)
+                                  + "x"], ids=lambda j: repr(j)[:30])
+def test_stored_junk(nodes, redis, connect, junk):
+    redis("SET", key_of(NOBODY), junk)
+    client = connect(nodes[0])
+    ack = resume(client, NOBODY, channels=["trade:A"])
+    assert ack["resumed"] is False and ack["accepted"] == 1 and ack["session"] != NOBODY
+    result = "unusable" if junk else "unknown"
+    assert nodes[0].metric("tickcast_sessions_asked_total", result=result) == 1
+
+
+def test_another_type(nodes, redis, connect):
+    redis("HSET", key_of(NOBODY), "a", "b")
+    ack = resume(connect(nodes[0]), NOBODY)
+    assert ack["resumed"] is False
+    assert redis("HGET", key_of(NOBODY), "a") == b"b"
+
+
+def test_stored_channels_that_are_not_allowed(nodes, redis, connect):
+    channels = [{"channel": "x:y", "mode": "all"}, {"channel": "trade:A", "mode": "latest"},
+                {"channel": "quote:B", "mode": "all", "max_rate": 9}, {"channel": "quote:B", "mode": "all"}]
+    redis("SET", key_of(NOBODY), json.dumps({"v": 1, "channels": channels}))
+    ack = resume(connect(nodes[0]), NOBODY)
+    assert ack["resumed"] is True and ack["accepted"] == 2
+    assert [r["name"] for r in ack["rejected"]] == ["unknown_namespace"]
+    assert {c["channel"]: c["mode"] for c in ack["channels"]} == {"trade:A": "all", "quote:B": "all"}
+
+
+def test_redis_is_down(world, redis, connect):
+    node = world.node(redis, settings=SETTINGS)
+    client, _ = open_session(connect, node, channels="trade:A")
+    client.expect("ack")
+    redis.kill()
+    node.wait_suspect()
+    lose(client)
+    eventually(lambda: node.metric("tickcast_sessions_not_stored_total") == 1)
+    other = connect(node)
+    ack = resume(other, NOBODY, channels=["trade:A"])
+    assert ack["resumed"] is False and ack["accepted"] == 1 and ack["feed"] == "suspect"
+    assert node.metric("tickcast_sessions_asked_total", result="redis_away") == 1
+    redis.start()
+    other.wait_for("state", 10 * SLOWER, feed="ok")
+    redis.publish("trade:A", "1")
+    assert other.item()["data"] == 1
+
+
+def test_redis_hangs(world, redis, connect):
+    node = world.node(redis, settings={**SETTINGS, "redis.canary_ms": 20000})
+    client = connect(node)
+    redis.pause()
+    try:
+        ack = resume(client, NOBODY)
+        assert ack["resumed"] is False
+    finally:
+        redis.resume()
+    assert client.ask("ping")["action"] == "pong"
+    node.wait_ready()
+
+
+def test_gone_before_the_answer(nodes, redis, connect):
+    """Who asks and is gone before it is told has not used the session up."""
+    client, session = open_session(connect, nodes[0], channels="trade:A")
+    client.expect("ack")
+    lose(client)
+    wait_stored(redis, session)
+    redis.pause()
+    hasty = connect(nodes[1])
+    hasty.send(action="resume", id=1, session=session)
+    eventually(lambda: nodes[1].metric("tickcast_client_commands_total") == 1)
+    lose(hasty)
+    eventually(lambda: nodes[1].metric("tickcast_connections") == 0)
+    redis.resume()
+    nodes[1].wait_ready()
+    ack = resume(connect(nodes[0]), session)
+    assert ack["resumed"] is True and ack["accepted"] == 1
