@@ -68,8 +68,8 @@ struct sub_request {
     uint64_t number;         /* in hub->recovering, when there are recoveries */
     struct recovery *recoveries;
     uint32_t recovery_count;
-    uint32_t recovered;       /* publications in all recoveries */
-    uint64_t recovered_bytes; /* and their bytes */
+    uint32_t recovered;        /* publications in all recoveries */
+    uint64_t recovered_bytes;  /* and their bytes */
     struct resume_ack *resume; /* owned: it brings a session back; else NULL */
 };
 

@@ -38,8 +38,7 @@ struct bus_recovery {
  * before anything was published, and wants everything from number 1 on. */
 static bool is_of_epoch(const struct bus_recovery *q, const struct bus_channel *c)
 {
-    return q->epoch_len == 0 ||
-           slice_equal(slice_of(q->epoch, q->epoch_len), bus_channel_epoch(c));
+    return q->epoch_len == 0 || slice_equal(slice_of(q->epoch, q->epoch_len), bus_channel_epoch(c));
 }
 
 /* --- answers -------------------------------------------------------------------------------- */

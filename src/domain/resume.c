@@ -338,8 +338,7 @@ static void store(struct session *s)
     }
     session_state_end(&text);
     if (text.len <= SESSION_STATE_BYTES_MAX) {
-        session_store_post_save(hub_for(s)->sessions, id_of(s), &text,
-                                grace_ms(s->conn->worker));
+        session_store_post_save(hub_for(s)->sessions, id_of(s), &text, grace_ms(s->conn->worker));
     } else {
         metrics_add(&s->conn->worker->metrics, METRIC_SESSIONS_NOT_STORED, 1);
         log_warn("session_not_stored", LOG_STR("reason", "too_large"), LOG_INT("bytes", text.len));

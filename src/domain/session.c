@@ -200,8 +200,8 @@ void session_begin(struct session *s, struct slice channels, const char *session
     if (!s->format.raw) {
         char conn_text[SESSION_CONN_TEXT];
         session_conn_text(s, conn_text);
-        session_send(s, message_hello(c->worker->config, conn_text, hub_of(c->worker)->feed_ok,
-                                      session));
+        session_send(
+            s, message_hello(c->worker->config, conn_text, hub_of(c->worker)->feed_ok, session));
     }
     c->last_sent_ms = low_ms(s);
     plan_ping(s);

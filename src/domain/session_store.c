@@ -17,7 +17,7 @@
 
 #define SENT_MAX          256      /* commands that Redis has not answered */
 #define SENT_BYTES_MAX    8388608  /* 8 MiB of sessions in them */
-#define WAITING_BYTES_MAX 33554432 /* 32 MiB of sessions that wait: more are not stored */
+#define WAITING_BYTES_MAX 67108864 /* 64 MiB of sessions that wait: more are not stored */
 #define TICK_MS           25
 #define ANSWER_MS         2000 /* a take is answered by then */
 #define LOG_EVERY_MS      10000
@@ -119,8 +119,8 @@ static void look_again(struct job *j)
 static void end_take(struct job *j, const struct redis_reply_view *reply)
 {
     static const enum session_take results[] = {
-        [REDIS_REPLIED_TEXT] = SESSION_FOUND,    [REDIS_REPLIED_INT] = SESSION_UNUSABLE,
-        [REDIS_REPLIED_NIL] = SESSION_UNKNOWN,   [REDIS_REPLIED_ERROR] = SESSION_UNREAD,
+        [REDIS_REPLIED_TEXT] = SESSION_FOUND,     [REDIS_REPLIED_INT] = SESSION_UNUSABLE,
+        [REDIS_REPLIED_NIL] = SESSION_UNKNOWN,    [REDIS_REPLIED_ERROR] = SESSION_UNREAD,
         [REDIS_REPLIED_ARRAY] = SESSION_UNUSABLE, [REDIS_REPLIED_LOST] = SESSION_UNREAD,
     };
     if (reply->kind == REDIS_REPLIED_NIL && !j->is_answered && ++j->tries < TRIES) {

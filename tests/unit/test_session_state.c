@@ -107,8 +107,8 @@ static void what_is_not_ours_is_refused(void)
         "{\"v\":1,\"channels\":[{\"channel\":\"a:b\",\"mode\":\"all\",\"epoch\":\"c d\",\"seq\":1}]}",
         "{\"v\":1,\"channels\":[{\"channel\":\"a:b\",\"mode\":\"all\",\"epoch\":\"\",\"seq\":1}]}",
         "{\"v\":1,\"channels\":[{\"channel\":\"a:b\",\"mode\":\"all\",\"epoch\":\"c\",\"seq\":-1}]}",
-        "{\"v\":1,\"channels\":[{\"channel\":\"a:b\",\"mode\":\"all\",\"epoch\":\"c\","
-        "\"seq\":9007199254740992}]}",
+        "{\"v\":1,\"channels\":[{\"channel\":\"a:b\",\"mode\":\"all\",\"seq\":9007199254740992}]}",
+        "{\"v\":1,\"channels\":[{\"channel\":\"a:b\",\"mode\":\"all\",\"seq\":90071992547409920}]}",
         "{\"v\":1,\"channels\":[],\"x\":\"\xff\"}",
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
