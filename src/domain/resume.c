@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "domain/sent_position.h"
 #include "domain/session_commands.h"
+#include "domain/session_quality.h"
 #include "domain/subscription_set.h"
 #include "protocol/json_text.h"
 #include "protocol/messages.h"
@@ -38,6 +39,9 @@ static void adopt_id(struct session *s, const uint8_t id[SESSION_ID_BYTES])
     if (s->resume_slot != 0)
         session_ids_drop(ids, s->resume_slot);
     s->resume_slot = session_ids_take(ids, id);
+    char name[SESSION_NAME_TEXT];
+    session_name(s, name);
+    session_note_arrival(s, slice_str(name));
 }
 
 static const uint8_t *id_of(const struct session *s)

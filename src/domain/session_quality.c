@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "domain/quality_monitor.h"
+#include "domain/resume.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -79,8 +80,9 @@ void session_on_pong(struct session *s, struct slice payload)
 
 void session_name(const struct session *s, char *out)
 {
-    (void)s;
-    out[0] = '\0'; /* nobody can say who they are yet */
+    char id[SESSION_ID_TEXT];
+    resume_id_text(s, id);
+    snprintf(out, SESSION_NAME_TEXT, id[0] != '\0' ? "session:%s" : "%s", id);
 }
 
 void session_note_arrival(const struct session *s, struct slice name)

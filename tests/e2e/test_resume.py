@@ -334,6 +334,18 @@ def test_it_can_be_had_once(nodes, redis, connect):
     assert [a["session"] == session for a in acks] == [a["resumed"] for a in acks]
 
 
+def test_operators_see_who_comes_back(nodes, redis, connect):
+    client, session = open_session(connect, nodes[0])
+    for times in range(3):
+        clients = nodes[0].ops_get("/api/v1/clients").json()["clients"]
+        assert [c["reconnects"] for c in clients] == [times]
+        assert session not in json.dumps(clients)  # it is a secret
+        lose(client)
+        wait_stored(redis, session)
+        client = connect(nodes[0])
+        assert resume(client, session)["resumed"] is True
+
+
 def test_one_at_a_time_on_a_connection(nodes, connect):
     client = connect(nodes[0])
     client.send(action="resume", id=1, session=NOBODY)

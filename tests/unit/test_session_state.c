@@ -104,9 +104,11 @@ static void what_is_not_ours_is_refused(void)
         "{\"v\":1,\"channels\":[{\"channel\":\"a:b\",\"mode\":\"all\",\"delta\":1}]}",
         "{\"v\":1,\"channels\":[{\"channel\":\"a:b\",\"mode\":\"all\",\"seq\":1}]}",
         "{\"v\":1,\"channels\":[{\"channel\":\"a:b\",\"mode\":\"all\",\"epoch\":\"c\"}]}",
-        "{\"v\":1,\"channels\":[{\"channel\":\"a:b\",\"mode\":\"all\",\"epoch\":\"c d\",\"seq\":1}]}",
+        "{\"v\":1,\"channels\":[{\"channel\":\"a:b\",\"mode\":\"all\",\"epoch\":\"c "
+        "d\",\"seq\":1}]}",
         "{\"v\":1,\"channels\":[{\"channel\":\"a:b\",\"mode\":\"all\",\"epoch\":\"\",\"seq\":1}]}",
-        "{\"v\":1,\"channels\":[{\"channel\":\"a:b\",\"mode\":\"all\",\"epoch\":\"c\",\"seq\":-1}]}",
+        "{\"v\":1,\"channels\":[{\"channel\":\"a:b\",\"mode\":\"all\",\"epoch\":\"c\",\"seq\":-1}]"
+        "}",
         "{\"v\":1,\"channels\":[{\"channel\":\"a:b\",\"mode\":\"all\",\"seq\":9007199254740992}]}",
         "{\"v\":1,\"channels\":[{\"channel\":\"a:b\",\"mode\":\"all\",\"seq\":90071992547409920}]}",
         "{\"v\":1,\"channels\":[],\"x\":\"\xff\"}",
@@ -151,7 +153,9 @@ static void ids(void)
     CU_ASSERT_EQUAL(id[15], 0xff);
     session_id_text(id, text);
     CU_ASSERT_STRING_EQUAL(text, "00112233445566778899aabbccddeeff");
-    static const char *const bad[] = {"", "0", "00112233445566778899aabbccddeef",
+    static const char *const bad[] = {"",
+                                      "0",
+                                      "00112233445566778899aabbccddeef",
                                       "00112233445566778899aabbccddeeff0",
                                       "00112233445566778899AABBCCDDEEFF",
                                       "0011223344556677 899aabbccddeeff"};
