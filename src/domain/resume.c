@@ -280,14 +280,16 @@ void resume_post_answer(struct hub *h, uint64_t token, const uint8_t id[SESSION_
 
 /* --- leaving ----------------------------------------------------------------------------------- */
 
-/* Did the connection end without anybody meaning the session to end? */
+/* Did the connection end without anybody meaning the session to end? Whoever leaves a node that
+ * drains does as he was told, in whatever words. */
 static bool may_come_back(const struct conn *c)
 {
     switch (c->cause) {
     case METRIC_ENDED_DRAIN:
     case METRIC_ENDED_LOST:
     case METRIC_ENDED_PING: return true;
-    case METRIC_ENDED_CLIENT: return c->close_code == WS_CLOSE_GOING_AWAY;
+    case METRIC_ENDED_CLIENT:
+        return c->close_code == WS_CLOSE_GOING_AWAY || hub_of(c->worker)->departures != NULL;
     default: return false;
     }
 }

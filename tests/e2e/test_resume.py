@@ -385,6 +385,19 @@ def test_who_says_good_bye_has_left(nodes, redis, connect, operator):
     assert redis("KEYS", "*session*") == [key_of(away[1]).encode()]
 
 
+def test_leaving_early_when_told_so(nodes, redis, connect, operator):
+    client, session = open_session(connect, nodes[0], channels="trade:A")
+    other = connect(nodes[0])
+    client.expect("ack")
+    operator.ask(cmd="drain", node="n1", seconds=600)
+    client.wait_for("drain")
+    if client.is_open():
+        client.close()
+    ack = resume(connect(nodes[1]), session)
+    assert ack["resumed"] is True and ack["accepted"] == 1
+    other.close()
+
+
 def items_received(one):
     """All items of whole messages, up to the end of the stream."""
     items = []
