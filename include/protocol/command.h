@@ -49,11 +49,11 @@ struct command {
     enum tristate delta;
     struct command_since *since; /* by channel, each once; see command_find_since */
     size_t since_count;
-    struct slice channel; /* publish: as sent, not yet checked against the grammar */
-    struct slice data;    /* publish: the raw JSON text of `data` */
+    struct slice channel;              /* publish: as sent, not yet checked against the grammar */
+    struct slice data;                 /* publish: the raw JSON text of `data` */
     uint8_t session[SESSION_ID_BYTES]; /* resume */
-    struct slice echo;    /* ping: the raw JSON text of `echo`, empty when absent */
-    void *tree;           /* private: owns what the slices above borrow */
+    struct slice echo;                 /* ping: the raw JSON text of `echo`, empty when absent */
+    void *tree;                        /* private: owns what the slices above borrow */
 };
 
 /*

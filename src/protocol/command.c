@@ -247,8 +247,8 @@ static const char *parse_data(struct slice json, struct command *out)
 
 static const char *parse_session(struct slice json, struct command *out)
 {
-    bool is_id = is_string(json) &&
-                 session_id_parse(slice_of(json.ptr + 1, json.len - 2), out->session);
+    bool is_id =
+        is_string(json) && session_id_parse(slice_of(json.ptr + 1, json.len - 2), out->session);
     return is_id ? NULL : "session is not a string of 32 lower-case hex digits";
 }
 

@@ -218,8 +218,8 @@ static bool open_namespace(struct draft *d, const char *origin, struct slice nam
         return fail_namespace(d, origin, name,
                               "a name is 1 to 64 bytes of 0-9 A-Z a-z '.' '_' and '-'");
     if (is_reserved(name))
-        return fail_namespace(d, origin, name,
-                              "the name is reserved, as are admin, canary, node, nodes and session");
+        return fail_namespace(
+            d, origin, name, "the name is reserved, as are admin, canary, node, nodes and session");
     if (d->config->namespace_count == CONFIG_NAMESPACES_MAX)
         return fail_namespace(d, origin, name, "more than 256 namespaces");
     *at = draft_add_namespace(d, name);

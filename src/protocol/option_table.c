@@ -137,7 +137,8 @@ const struct option_section option_sections[] = {
     {"quality", "When the node raises an alert about its clients' connections."},
     {OPTION_NAMESPACE,
      "One section for each namespace, [namespace NAME]: 1 to 64 bytes of 0-9 A-Z a-z '.' '_' "
-     "'-', other than admin, canary, node, nodes and session. Only namespaces that are named exist; a file "
+     "'-', other than admin, canary, node, nodes and session. Only namespaces that are named "
+     "exist; a file "
      "that names any replaces the built-in set, which is the one below."},
     {0}};
 
