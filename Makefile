@@ -87,7 +87,8 @@ $(BUILD)/gen/unit_suites.h: $(UNIT_SRC) Makefile
 	  for s in $(SUITES); do echo "    &suite_$$s,"; done; echo '    NULL};'; } > $@
 $(BUILD)/obj/tests/unit/main.o: $(BUILD)/gen/unit_suites.h
 
-$(BUILD)/unit: $(call obj,$(UNIT_SRC) $(CTL_PURE)) $(LIB)
+# Of the app layer everything but main is theirs to try.
+$(BUILD)/unit: $(call obj,$(UNIT_SRC) $(CTL_PURE) $(filter-out src/app/main.c,$(APP_SRC))) $(LIB)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) $(shell pkg-config --libs cunit)
 
 unit: $(BUILD)/unit

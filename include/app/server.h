@@ -4,15 +4,17 @@
 #ifndef TICKCAST_APP_SERVER_H
 #define TICKCAST_APP_SERVER_H
 
+#include "app/activation.h"
 #include "base/buf.h"
 #include "protocol/config.h"
 
 struct server;
 
-/* Binds the listeners and builds everything. Takes the caller's reference to config, and fills in
- * node.id where it is empty. source is what config was loaded from; borrowed, for server_reload.
- * NULL with a line in error. */
+/* Binds the listeners, where no socket was inherited, and builds everything. Takes the sockets and
+ * the caller's reference to config, and fills in node.id where it is empty. source is what config
+ * was loaded from; borrowed, for server_reload. NULL with a line in error. */
 struct server *server_new(struct config *config, const struct config_source *source,
+                          const struct activation *inherited,
                           struct buf *error);
 
 /* Appends the line that says where the node can be reached. */

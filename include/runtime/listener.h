@@ -18,11 +18,12 @@
 
 struct listener;
 
-/* Binds `host:port` and listens; port 0 picks a free one. NULL with a line in error. workers are
+#define LISTENER_ADDRESS_BYTES 64
+
+/* Takes a socket that listens: one of listener_bind, or one that was inherited. workers are
  * borrowed. max_sockets: beyond so many, a socket is closed as soon as it is accepted. */
-struct listener *listener_new(struct loop *loop, const char *address, struct worker **workers,
-                              unsigned count, uint64_t max_sockets, struct metrics *metrics,
-                              struct buf *error);
+struct listener *listener_new(struct loop *loop, int fd, struct worker **workers, unsigned count,
+                              uint64_t max_sockets, struct metrics *metrics);
 void listener_free(struct listener *l);
 
 /* The bound address as `host:port`. Lives as long as the listener. */
@@ -35,10 +36,16 @@ void listener_set_unsent_bytes(struct listener *l, int bytes);
 void listener_set_max_sockets(struct listener *l, uint64_t max_sockets);
 
 void listener_start(struct listener *l); /* begins to accept */
-void listener_stop(struct listener *l);  /* stops accepting, for good */
 
-/* Binds a listening socket, for listeners of other kinds. Returns the descriptor or -1 with a line
- * in error; writes the bound address into text (64 bytes). */
-int listener_bind(const char *address, char *text, struct buf *error);
+/* Stops accepting, for good, and closes the socket. Of an inherited one others have copies: it goes
+ * on taking connects, which wait for whoever accepts next. */
+void listener_stop(struct listener *l);
+
+/* Binds `host:port` and listens; port 0 picks a free one. Returns the descriptor, or -1 with a line
+ * in error. May block on a host name. */
+int listener_bind(const char *address, struct buf *error);
+
+/* Writes the address that a socket is bound to as `host:port`. */
+void listener_write_address(int fd, char text[LISTENER_ADDRESS_BYTES]);
 
 #endif

@@ -29,9 +29,9 @@ struct ops_http_setup {
     size_t metrics_count;
 };
 
-/* Binds and serves. NULL with a line in error. */
-struct ops_http *ops_http_new(const struct ops_http_setup *setup, const char *address,
-                              struct buf *error);
+/* Serves on fd, a socket that listens. It takes it, or leaves it and returns NULL with a line in
+ * error. */
+struct ops_http *ops_http_new(const struct ops_http_setup *setup, int fd, struct buf *error);
 
 /* Tells it what it serves from, once, before the loop runs. Both are borrowed. */
 void ops_http_set_bus(struct ops_http *o, struct bus *bus, struct store *store);

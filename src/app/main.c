@@ -3,7 +3,7 @@
  *
  * Standard output carries one line, when the listeners are bound; everything else goes to
  * standard error. Exit status: 0 after an orderly end, 1 when the node could not start, 2 for a
- * command line or configuration that is wrong.
+ * command line, configuration or inherited socket that is wrong.
  */
 #include "app/reload.h"
 #include "app/server.h"
@@ -77,11 +77,20 @@ static int read_arguments(int argc, char **argv, struct arguments *out)
     return -1;
 }
 
+static void log_inherited(const struct activation *sockets)
+{
+    if (sockets->client_fd >= 0)
+        log_info("socket_inherited", LOG_STR("name", "client"),
+                 LOG_STR("unused", "listen.address"));
+    if (sockets->ops_fd >= 0)
+        log_info("socket_inherited", LOG_STR("name", "ops"), LOG_STR("unused", "ops.address"));
+}
+
 static int serve(struct config *config, const struct config_source *source,
-                 const struct buf *warnings)
+                 const struct activation *sockets, const struct buf *warnings)
 {
     struct buf error = {0}, ready = {0};
-    struct server *server = server_new(config, source, &error);
+    struct server *server = server_new(config, source, sockets, &error);
     if (server == NULL) {
         fprintf(stderr, "tickcast: %.*s\n", (int)error.len, error.data);
         buf_fini(&error);
@@ -90,6 +99,7 @@ static int serve(struct config *config, const struct config_source *source,
     log_bound_set((uint32_t)config->node.log_lines_per_s);
     log_init(config->node.log_level, config->node.log_format, config->node.id);
     reload_log_warnings(warnings);
+    log_inherited(sockets);
     server_ready_line(server, &ready);
     log_info("started", LOG_STR("version", TICKCAST_VERSION), LOG_INT("pid", getpid()));
     fwrite(ready.data, 1, ready.len, stdout);
@@ -106,6 +116,7 @@ static int load_and_serve(const struct arguments *arguments)
     const struct config_source source = {
         .file = arguments->file, .environment = environ, .sets = arguments->sets};
     struct buf error = {0}, warnings = {0};
+    struct activation sockets;
     struct config *config = config_load(&source, &error, &warnings);
     int status = EXIT_USAGE;
     if (config == NULL) {
@@ -115,8 +126,11 @@ static int load_and_serve(const struct arguments *arguments)
         fputs("configuration ok\n", stderr);
         config_unref(config);
         status = EXIT_SUCCESS;
+    } else if (!activation_take(&sockets, &warnings, &error)) {
+        fprintf(stderr, "tickcast: %.*s\n", (int)error.len, error.data);
+        config_unref(config);
     } else {
-        status = serve(config, &source, &warnings);
+        status = serve(config, &source, &sockets, &warnings);
     }
     buf_fini(&error);
     buf_fini(&warnings);

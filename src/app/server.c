@@ -8,6 +8,7 @@
 #include "app/server.h"
 
 #include "app/reload.h"
+#include "app/service.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "domain/bus.h"
@@ -62,6 +63,7 @@ struct server {
     struct registry *registry;
     bool was_ready; /* the feed was ok once */
     struct quality_monitor *monitor;
+    struct service *service;
     struct event *signals[3];
     struct loop_timer *stop_poll;
     bool is_stopping;
@@ -145,6 +147,12 @@ static void on_drain_change(void *arg)
     stop_when_drained(s);
 }
 
+static uint64_t planned_stop_ms(const struct server *s)
+{
+    int64_t drain_s = s->config->listen.drain_grace_s + s->config->listen.drain_s;
+    return (uint64_t)drain_s * 1000 + STOP_WAIT_MS;
+}
+
 static void on_stop_signal(evutil_socket_t number, short what, void *arg)
 {
     (void)what;
@@ -158,6 +166,7 @@ static void on_stop_signal(evutil_socket_t number, short what, void *arg)
     s->is_stopping = true;
     drain_begin(s->drain, (uint64_t)s->config->listen.drain_grace_s * 1000,
                 (uint64_t)s->config->listen.drain_s * 1000);
+    service_stopping(s->service, planned_stop_ms(s));
     stop_when_drained(s); /* by command, before */
 }
 
@@ -246,20 +255,29 @@ static uint64_t max_sockets_of(const struct config *config)
     return (uint64_t)config->listen.max_connections + SPARE_SOCKETS;
 }
 
-static bool bind_listeners(struct server *s, struct buf *error)
+/* An inherited socket stands in for the address of the configuration. */
+static int bind_or_inherit(int inherited, const char *address, struct buf *error)
+{
+    return inherited >= 0 ? inherited : listener_bind(address, error);
+}
+
+static bool bind_listeners(struct server *s, const struct activation *inherited, struct buf *error)
 {
     uint64_t max_sockets = max_sockets_of(s->config);
-    s->listener = listener_new(s->loop, s->config->listen.address, s->workers, s->worker_count,
-                               max_sockets, &s->metrics, error);
-    if (s->listener == NULL)
+    int client_fd = bind_or_inherit(inherited->client_fd, s->config->listen.address, error);
+    if (client_fd < 0)
         return false;
+    s->listener =
+        listener_new(s->loop, client_fd, s->workers, s->worker_count, max_sockets, &s->metrics);
     listener_set_unsent_bytes(s->listener, (int)s->config->limits.unsent_bytes);
     const struct ops_http_setup ops = {.loop = s->loop,
                                        .config = s->config,
                                        .admission = &s->admission,
                                        .metrics = s->all_metrics,
                                        .metrics_count = s->worker_count + 1};
-    s->ops = ops_http_new(&ops, s->config->ops.address, error);
+    int ops_fd = bind_or_inherit(inherited->ops_fd, s->config->ops.address, error);
+    if (ops_fd >= 0 && (s->ops = ops_http_new(&ops, ops_fd, error)) == NULL)
+        close(ops_fd);
     return s->ops != NULL;
 }
 
@@ -342,7 +360,7 @@ static void make_domain(struct server *s)
 }
 
 struct server *server_new(struct config *config, const struct config_source *source,
-                          struct buf *error)
+                          const struct activation *inherited, struct buf *error)
 {
     struct server *s = mem_zalloc(sizeof *s);
     s->config = config;
@@ -350,7 +368,7 @@ struct server *server_new(struct config *config, const struct config_source *sou
     s->source = source;
     s->loop = loop_new();
     make_workers(s);
-    if (!bind_listeners(s, error)) {
+    if (!bind_listeners(s, inherited, error)) {
         server_free(s);
         return NULL;
     }
@@ -376,7 +394,7 @@ static void hand_out_config(struct server *s, const struct config *next)
         hub_post_config(s->hubs[i], next);
 }
 
-bool server_reload(struct server *s, struct buf *report, struct buf *error)
+static bool reload_config(struct server *s, struct buf *report, struct buf *error)
 {
     struct config_changes changes = {0};
     struct config *next = reload_read(s->source, s->config, s->has_made_up_id, &changes, error);
@@ -393,14 +411,33 @@ bool server_reload(struct server *s, struct buf *report, struct buf *error)
     return true;
 }
 
+bool server_reload(struct server *s, struct buf *report, struct buf *error)
+{
+    service_reloading(s->service);
+    bool is_done = reload_config(s, report, error);
+    service_ready(s->service); /* a refused one left the node as it was: as ready as before */
+    return is_done;
+}
+
 void server_ready_line(const struct server *s, struct buf *out)
 {
     buf_printf(out, "ready listen=%s ops=%s node=%s\n", listener_address(s->listener),
                ops_http_address(s->ops), s->config->node.id);
 }
 
+static void make_service(struct server *s)
+{
+    const struct service_setup setup = {.loop = s->loop,
+                                        .bus = s->bus,
+                                        .drain = s->drain,
+                                        .workers = s->workers,
+                                        .worker_count = s->worker_count};
+    s->service = service_new(&setup);
+}
+
 void server_run(struct server *s)
 {
+    make_service(s);
     for (unsigned i = 0; i < s->worker_count; i++)
         worker_start(s->workers[i]);
     bus_start(s->bus);
@@ -408,6 +445,7 @@ void server_run(struct server *s)
     session_store_set_link(s->sessions, bus_command_link(s->bus));
     registry_start(s->registry);
     listener_start(s->listener);
+    service_ready(s->service);
     loop_run(s->loop);
     registry_leave(s->registry);
     for (unsigned i = 0; i < s->worker_count; i++)
@@ -429,6 +467,7 @@ void server_free(struct server *s)
         worker_free(s->workers[i]);
     }
     loop_drain(s->loop); /* what the workers still had to say to the bus */
+    service_free(s->service);
     if (s->drain != NULL)
         drain_free(s->drain);
     if (s->admin != NULL)

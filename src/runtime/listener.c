@@ -21,7 +21,6 @@
 #define BACKLOG           4096 /* a reconnect storm waits here; the kernel cuts it to somaxconn */
 #define ACCEPTS_PER_EVENT 64   /* so that a storm does not starve the rest of the loop */
 #define PAUSE_MS          100  /* when descriptors ran out */
-#define ADDRESS_TEXT      64
 
 struct listener {
     struct loop *loop;
@@ -32,10 +31,10 @@ struct listener {
     int fd;
     struct event *readable;
     struct event *resume;
-    char address[ADDRESS_TEXT];
+    char address[LISTENER_ADDRESS_BYTES];
 };
 
-static void write_address(int fd, char *text)
+void listener_write_address(int fd, char text[LISTENER_ADDRESS_BYTES])
 {
     struct sockaddr_storage bound;
     socklen_t len = sizeof bound;
@@ -46,13 +45,13 @@ static void write_address(int fd, char *text)
         const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&bound;
         inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof host);
         port = ntohs(in6->sin6_port);
-        snprintf(text, ADDRESS_TEXT, "[%s]:%u", host, port);
+        snprintf(text, LISTENER_ADDRESS_BYTES, "[%s]:%u", host, port);
         return;
     }
     const struct sockaddr_in *in = (const struct sockaddr_in *)&bound;
     inet_ntop(AF_INET, &in->sin_addr, host, sizeof host);
     port = ntohs(in->sin_port);
-    snprintf(text, ADDRESS_TEXT, "%s:%u", host, port);
+    snprintf(text, LISTENER_ADDRESS_BYTES, "%s:%u", host, port);
 }
 
 static int bind_one(const struct addrinfo *ai)
@@ -70,7 +69,7 @@ static int bind_one(const struct addrinfo *ai)
     return -1;
 }
 
-int listener_bind(const char *address, char *text, struct buf *error)
+int listener_bind(const char *address, struct buf *error)
 {
     char host[256], service[8];
     uint16_t port;
@@ -91,8 +90,6 @@ int listener_bind(const char *address, char *text, struct buf *error)
         fd = bind_one(ai);
     if (fd < 0)
         buf_printf(error, "cannot listen on %s: %s", address, strerror(errno));
-    else
-        write_address(fd, text);
     freeaddrinfo(found);
     return fd;
 }
@@ -163,16 +160,12 @@ static void on_readable(evutil_socket_t listening, short what, void *arg)
     }
 }
 
-struct listener *listener_new(struct loop *loop, const char *address, struct worker **workers,
-                              unsigned count, uint64_t max_sockets, struct metrics *metrics,
-                              struct buf *error)
+struct listener *listener_new(struct loop *loop, int fd, struct worker **workers, unsigned count,
+                              uint64_t max_sockets, struct metrics *metrics)
 {
     struct listener *l = mem_zalloc(sizeof *l);
-    l->fd = listener_bind(address, l->address, error);
-    if (l->fd < 0) {
-        free(l);
-        return NULL;
-    }
+    l->fd = fd;
+    listener_write_address(fd, l->address);
     l->loop = loop;
     l->workers = workers;
     l->worker_count = count;
@@ -188,7 +181,7 @@ struct listener *listener_new(struct loop *loop, const char *address, struct wor
 
 void listener_set_unsent_bytes(struct listener *l, int bytes)
 {
-    if (l->fd >= 0) /* 0 is what a socket begins with */
+    if (l->fd >= 0) /* an inherited one may have another bound: 0, too, is set */
         setsockopt(l->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes);
 }
 

@@ -95,6 +95,9 @@ struct worker *worker_new(unsigned index, struct loop *loop, const struct config
 static void *run_thread(void *arg)
 {
     struct worker *w = arg;
+    char name[16]; /* what `top -H` and a debugger show */
+    snprintf(name, sizeof name, "worker %u", w->index);
+    pthread_setname_np(pthread_self(), name);
     loop_run(w->loop);
     return NULL;
 }

@@ -20,7 +20,6 @@
 #include <event2/http.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define HEAD_BYTES_MAX 16384
 /* What libevent refuses by itself, with a page for people; what a route refuses is below it. */
@@ -34,7 +33,7 @@ struct ops_http {
     struct ops_fleet *fleet;
     struct ops_inspector *inspector;
     struct loop_lag *lag; /* of the main thread, where no worker shares it */
-    char address[64];
+    char address[LISTENER_ADDRESS_BYTES];
 };
 
 void ops_http_reply(struct evhttp_request *request, int status, const char *type,
@@ -174,23 +173,16 @@ static void on_request(struct evhttp_request *request, void *arg)
     }
 }
 
-struct ops_http *ops_http_new(const struct ops_http_setup *setup, const char *address,
-                              struct buf *error)
+struct ops_http *ops_http_new(const struct ops_http_setup *setup, int fd, struct buf *error)
 {
     struct ops_http *o = mem_zalloc(sizeof *o);
     o->setup = *setup;
     if (setup->metrics_count > 2)
         o->lag = loop_lag_new(setup->loop, setup->metrics[0]);
-    int fd = listener_bind(address, o->address, error);
-    if (fd < 0) {
-        loop_lag_free(o->lag);
-        free(o);
-        return NULL;
-    }
+    listener_write_address(fd, o->address);
     o->http = evhttp_new(loop_base(setup->loop));
     if (o->http == NULL || evhttp_accept_socket(o->http, fd) != 0) {
-        buf_printf(error, "cannot serve HTTP on %s", address);
-        close(fd);
+        buf_printf(error, "cannot serve HTTP on %s", o->address);
         if (o->http != NULL)
             evhttp_free(o->http);
         loop_lag_free(o->lag);
