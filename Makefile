@@ -1,7 +1,7 @@
 # tickcast: both programs, their tests and their installation. `make help` lists the targets.
 #
 # Variables a caller may set: BUILD (output folder), CC, CFLAGS, LDFLAGS, PREFIX, DESTDIR,
-# SANITIZE (what to hand to -fsanitize=), FUZZ_SECONDS (per fuzzer), SOAK_SECONDS and SEED of the
+# SYSCONFDIR (/etc), UNITDIR, SANITIZE (what to hand to -fsanitize=), FUZZ_SECONDS (per fuzzer), SOAK_SECONDS and SEED of the
 # soak (a run is tried again with the seed that it printed), PYTHON.
 
 VERSION  := 0.1.0
@@ -137,10 +137,14 @@ $(BUILD)/bare_loop: tests/bench/bare_loop.c $(LIB)
 
 # --- installation ------------------------------------------------------------------------------
 
-# What the unit calls the program by; /usr/local is where it stands in the source.
-$(BUILD)/gen/tickcast@.service: systemd/tickcast@.service FORCE
+SYSCONFDIR ?= /etc
+UNITDIR    ?= $(PREFIX)/lib/systemd/system
+UNITS      := $(notdir $(wildcard systemd/*))
+
+# What the units call things by; /usr/local and /etc are where they stand in the source.
+$(BUILD)/gen/systemd/%: systemd/% FORCE
 	@mkdir -p $(@D)
-	sed 's,/usr/local/,$(PREFIX)/,' $< >$@
+	sed 's,/usr/local/,$(PREFIX)/,; s,/etc/tickcast,$(SYSCONFDIR)/tickcast,g' $< >$@
 FORCE:
 
 DOCUMENTS := README.md CHANGELOG.md LICENSE $(wildcard docs/*.md)
@@ -148,7 +152,7 @@ DOCUMENTS := README.md CHANGELOG.md LICENSE $(wildcard docs/*.md)
 # They find fleet.sh and publish.lua beside them, and tickcastctl in ../../bin.
 FLEET_SCRIPTS := $(addprefix scripts/,rolling-restart status publish-quote canary)
 
-install: all $(BUILD)/gen/tickcast@.service
+install: all $(addprefix $(BUILD)/gen/systemd/,$(UNITS))
 	install -D -m 0755 $(BUILD)/tickcast $(DESTDIR)$(PREFIX)/bin/tickcast
 	install -D -m 0755 $(BUILD)/tickcastctl $(DESTDIR)$(PREFIX)/bin/tickcastctl
 	install -D -m 0644 conf/tickcast.conf $(DESTDIR)$(PREFIX)/share/tickcast/tickcast.conf
@@ -158,10 +162,12 @@ install: all $(BUILD)/gen/tickcast@.service
 	install -m 0755 $(FLEET_SCRIPTS) $(DESTDIR)$(PREFIX)/share/tickcast
 	install -D -m 0644 docs/tickcast.1 $(DESTDIR)$(PREFIX)/share/man/man1/tickcast.1
 	install -D -m 0644 docs/tickcastctl.1 $(DESTDIR)$(PREFIX)/share/man/man1/tickcastctl.1
-	install -D -m 0644 $(BUILD)/gen/tickcast@.service \
-	    $(DESTDIR)$(PREFIX)/lib/systemd/system/tickcast@.service
-	install -d -m 0755 $(DESTDIR)$(PREFIX)/share/doc/tickcast
+	install -d -m 0755 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(PREFIX)/share/doc/tickcast
+	install -m 0644 $(addprefix $(BUILD)/gen/systemd/,$(UNITS)) $(DESTDIR)$(UNITDIR)
 	install -m 0644 $(DOCUMENTS) $(DESTDIR)$(PREFIX)/share/doc/tickcast
+	install -d -m 0755 $(DESTDIR)$(SYSCONFDIR)/tickcast
+	[ -e $(DESTDIR)$(SYSCONFDIR)/tickcast/tickcast.conf ] || \
+	    install -m 0644 conf/tickcast.conf $(DESTDIR)$(SYSCONFDIR)/tickcast/tickcast.conf
 
 clean:
 	rm -rf $(BUILD)

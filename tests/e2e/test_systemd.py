@@ -1,14 +1,14 @@
 """What a node says to its service manager, and the sockets that it gets from it.
 
 The manager here is the test: a unix datagram socket for what the node says, and listening sockets
-that are handed to it as descriptors 3 and 4. scripts/try-systemd does it with the real one.
+that are handed to it as descriptors 3 and 4. tests/systemd does it with the real one.
 """
 
 import contextlib
-import ctypes
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,7 +16,8 @@ import time
 
 import pytest
 
-from world import READY, SLOWER, TICKCAST, Node, eventually, http_request, write_config
+from halted import halted, thread_of
+from world import BUILD, READY, ROOT, SLOWER, TICKCAST, Node, eventually, http_request, write_config
 
 PATIENCE = 10 * SLOWER
 
@@ -49,6 +50,19 @@ class Manager:
 
     def count(self, name):
         return sum(name in message for message in self.listen())
+
+    def fill(self):
+        """Until not one more message fits into the queue that it does not read."""
+        for _ in range(32):  # the kernel bounds what one sender may have there, too
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as one:
+                sent = 0
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        one.sendto(b"FILL=1", self.address)
+                        sent += 1
+                if sent == 0:
+                    return
+        raise AssertionError("the queue has no end")
 
     def close(self):
         self.socket.close()
@@ -163,47 +177,18 @@ def test_a_manager_that_goes_away_is_a_warning(manager, node_under):
 
 def test_a_full_queue_delays_and_loses_nothing_of_weight(manager, node_under):
     """The manager does not read until its queue is full; then READY still arrives, after RELOADING."""
-    node = node_under(manager, watchdog_us=4000)  # fed every millisecond
-    eventually(lambda: "event=notify_failed" in node.log(), PATIENCE, "the queue to be full")
+    node = node_under(manager)
+    manager.wait("READY")
+    manager.fill()
+    place = len(manager.heard)
     node.process.send_signal(signal.SIGHUP)
-    eventually(lambda: "reload" in node.log())
-    reloading = manager.wait("RELOADING")
+    eventually(lambda: "event=notify_failed" in node.log(), PATIENCE, "the queue to be full")
+    eventually(lambda: "event=reload" in node.log(), PATIENCE, "the reload")
+    reloading = manager.wait("RELOADING", start=place)
     manager.wait("READY", start=reloading)
 
 
 # --- the watchdog ----------------------------------------------------------------------------------
-
-PTRACE_SEIZE, PTRACE_INTERRUPT, PTRACE_DETACH, WALL = 0x4206, 0x4207, 17, 0x40000000
-
-
-@contextlib.contextmanager
-def halted(tid):
-    """One thread of another process stands still, the others run: what a debugger does."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
-
-    def ptrace(request):
-        if libc.ptrace(request, tid, None, None) != 0:
-            raise OSError(ctypes.get_errno(), "ptrace")
-    try:
-        ptrace(PTRACE_SEIZE)
-    except PermissionError:
-        pytest.skip("this machine forbids ptrace")
-    ptrace(PTRACE_INTERRUPT)
-    os.waitpid(tid, WALL)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            ptrace(PTRACE_DETACH)
-
-
-def thread_of(node, name):
-    for task in pathlib.Path(f"/proc/{node.pid}/task").iterdir():
-        if (task / "comm").read_text().strip() == name:
-            return int(task.name)
-    raise AssertionError(f"no thread {name}")
-
 
 @pytest.mark.parametrize("thread", ["worker 0", "worker 2", "tickcast"])
 def test_one_loop_that_hangs_is_not_fed_for(manager, node_under, thread):
@@ -211,7 +196,7 @@ def test_one_loop_that_hangs_is_not_fed_for(manager, node_under, thread):
     period_us = 400000 * SLOWER
     node = node_under(manager, {"node.workers": 3}, watchdog_us=period_us)
     manager.wait("WATCHDOG")
-    with halted(thread_of(node, thread)):
+    with halted(thread_of(node.pid, thread)):
         manager.listen()
         time.sleep(period_us / 1e6 / 4)  # what was on its way
         before = manager.count("WATCHDOG")
@@ -414,3 +399,45 @@ def test_two_of_a_name_and_an_ops_socket_for_all(tmp_path):
         node = InheritingNode(tmp_path, "redis://127.0.0.1:1/0", [a], names="ops")
         status, error = refused(node)
         assert status == 2 and "is not bound to a loopback address" in error
+
+
+# --- the units -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """What `make install` leaves, below a folder."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
+    subprocess.run(["make", "-s", "-C", str(ROOT), "install", f"BUILD={BUILD}",
+                    f"DESTDIR={tmp_path}/root", "PREFIX=/opt/tc"], check=True, env=environment,
+                   timeout=60, capture_output=True)
+    return tmp_path / "root"
+
+
+def test_the_units_are_clean(installed, tmp_path):
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    units = installed / "opt/tc/lib/systemd/system"
+    service = units / "tickcast@.service"
+    text = service.read_text()
+    assert "ExecStart=/opt/tc/bin/tickcast -c" in text
+    service.write_text(text.replace("=/opt/tc/", f"={installed}/opt/tc/"))
+    names = ["tickcast@a.service", "tickcast@a.socket", "tickcast.target"]
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", *(units / n for n in names)],
+                          capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "tickcast" not in done.stderr, done.stderr
+    assert (installed / "etc/tickcast/tickcast.conf").read_text() == \
+        (ROOT / "conf/tickcast.conf").read_text()
+
+
+@pytest.mark.plain
+@pytest.mark.limit(120)
+def test_the_real_systemd(tmp_path):
+    """Start, sandbox, reload, restart without a refused connect, crash, watchdog, drain, target."""
+    done = subprocess.run([ROOT / "tests/systemd/boot", tmp_path / "run"], capture_output=True,
+                          text=True, timeout=115)
+    if done.returncode == 77:
+        pytest.skip(f"no systemd to be had here: {done.stdout.strip()}")
+    logs = "".join(f"--- {path.name}\n{path.read_text(errors='replace')[-4000:]}"
+                   for path in sorted((tmp_path / "run").glob("*.log")))
+    assert done.returncode == 0, done.stdout + done.stderr + logs
