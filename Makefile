@@ -1,8 +1,9 @@
 # tickcast: both programs, their tests and their installation. `make help` lists the targets.
 #
 # Variables a caller may set: BUILD (output folder), CC, CFLAGS, LDFLAGS, PREFIX, DESTDIR,
-# SYSCONFDIR (/etc), UNITDIR, SANITIZE (what to hand to -fsanitize=), FUZZ_SECONDS (per fuzzer), SOAK_SECONDS and SEED of the
-# soak (a run is tried again with the seed that it printed), PYTHON.
+# SYSCONFDIR (/etc), UNITDIR (PREFIX/lib/systemd/system), SANITIZE (what to hand to -fsanitize=),
+# FUZZ_SECONDS (per fuzzer), SOAK_SECONDS and SEED of the soak (a run is tried again with the seed
+# that it printed), PYTHON.
 
 VERSION  := 0.1.0
 BUILD    ?= build

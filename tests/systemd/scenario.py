@@ -99,10 +99,17 @@ def sandbox():
 
 def reload():
     pid = pid_of(A)
+    config = pathlib.Path("/etc/tickcast/tickcast.conf")
+    text = config.read_text()
+    write(config, text + "[node]\nlog_level = debug\n")
     systemctl("reload", A)
+    eventually(lambda: "event=reloaded" in (FOLDER / "a.log").read_text(), WAIT)
+    write(config, text + "[node]\nlog_level = nonsense\n")
+    systemctl("reload", A)
+    eventually(lambda: "event=reload_failed" in (FOLDER / "a.log").read_text(), WAIT)
+    write(config, text)
     wait_for(A, "SubState", "running")
     assert pid_of(A) == pid
-    eventually(lambda: "event=reload" in (FOLDER / "a.log").read_text(), WAIT)
 
 
 class Connecting(threading.Thread):
