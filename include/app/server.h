@@ -14,8 +14,7 @@ struct server;
  * the caller's reference to config, and fills in node.id where it is empty. source is what config
  * was loaded from; borrowed, for server_reload. NULL with a line in error. */
 struct server *server_new(struct config *config, const struct config_source *source,
-                          const struct activation *inherited,
-                          struct buf *error);
+                          const struct activation *inherited, struct buf *error);
 
 /* Appends the line that says where the node can be reached. */
 void server_ready_line(const struct server *s, struct buf *out);
