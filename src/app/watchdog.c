@@ -49,7 +49,7 @@ static void on_answered(struct message *m)
     struct watchdog *w = (struct watchdog *)((char *)m - offsetof(struct watchdog, answered));
     uint64_t ms = loop_now_ms(w->setup.loop) - w->asked_ms;
     if (w->is_late)
-        log_warn("loops_answer_again", LOG_INT("ms", ms));
+        log_warn("loops_answer_again", LOG_INT("late_ms", ms));
     w->is_asking = w->is_late = false;
     w->setup.feed(w->setup.arg);
 }
@@ -59,7 +59,7 @@ static void tell_late(struct watchdog *w, uint64_t ms)
     w->is_late = true;
     for (unsigned i = 0; i < w->setup.count; i++) {
         if (atomic_load_explicit(&w->questions[i].is_open, memory_order_relaxed))
-            log_error("loop_late", LOG_INT("worker", i), LOG_INT("ms", ms));
+            log_error("loop_late", LOG_INT("worker", i), LOG_INT("late_ms", ms));
     }
 }
 
