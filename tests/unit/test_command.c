@@ -51,6 +51,8 @@ static void test_every_action(void)
         {"{\"action\":\"publish\",\"channel\":\"a:b\",\"data\":{}}", COMMAND_PUBLISH},
         {"{\"action\":\"auth\",\"token\":\"x.y.z\"}", COMMAND_AUTH},
         {"{\"action\":\"ping\"}", COMMAND_PING},
+        {"{\"action\":\"resume\",\"session\":\"00112233445566778899aabbccddeeff\"}",
+         COMMAND_RESUME},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct command c;
@@ -60,6 +62,38 @@ static void test_every_action(void)
         command_fini(&c);
         command_fini(&c); /* harmless again */
     }
+}
+
+static void test_resume(void)
+{
+    struct command c;
+    CU_ASSERT_EQUAL_FATAL(
+        parse("{\"action\":\"resume\",\"session\":\"00112233445566778899aabbccddeeff\",\"id\":7,"
+              "\"channels\":[\"a:b\"],\"max_rate\":5,\"since\":{\"c:d\":{\"epoch\":\"e\",\"seq\":9}"
+              "}}",
+              &c),
+        ERR_NONE);
+    CU_ASSERT_STRING_EQUAL(c.id, "7");
+    CU_ASSERT_EQUAL(c.session[0], 0x00);
+    CU_ASSERT_EQUAL(c.session[15], 0xff);
+    CU_ASSERT_EQUAL(c.channel_count, 1);
+    CU_ASSERT_EQUAL(c.max_rate, 5);
+    CU_ASSERT_EQUAL(c.since_count, 1);
+    command_fini(&c);
+    static const char *const texts[] = {
+        "{\"action\":\"resume\"}",
+        "{\"action\":\"resume\",\"session\":\"\"}",
+        "{\"action\":\"resume\",\"session\":\"new\"}",
+        "{\"action\":\"resume\",\"session\":null}",
+        "{\"action\":\"resume\",\"session\":0}",
+        "{\"action\":\"resume\",\"session\":\"00112233445566778899AABBCCDDEEFF\"}",
+        "{\"action\":\"resume\",\"session\":\"00112233445566778899aabbccddeef\"}",
+        "{\"action\":\"resume\",\"session\":\"00112233445566778899aabbccddeeff0\"}",
+        "{\"action\":\"resume\",\"session\":\"\\u0030112233445566778899aabbccddeeff\"}",
+        "{\"action\":\"resume\",\"session\":\"00112233445566778899aabbccddeeff\",\"channels\":[]}",
+        NULL,
+    };
+    check_all(texts, ERR_BAD_COMMAND);
 }
 
 static void test_subscribe_with_everything(void)
@@ -475,6 +509,7 @@ static void test_data_is_published_byte_for_byte(void)
 
 static const struct unit_test tests[] = {
     {"every action", test_every_action},
+    {"resume", test_resume},
     {"subscribe with everything", test_subscribe_with_everything},
     {"absent options are unset", test_absent_options_are_unset},
     {"integer ids keep their digits", test_integer_ids_keep_their_digits},
