@@ -197,24 +197,22 @@ def test_one_loop_that_hangs_is_not_fed_for(manager, node_under, thread):
     node = node_under(manager, {"node.workers": 3}, watchdog_us=period_us)
     manager.wait("WATCHDOG")
     with halted(thread_of(node.pid, thread)):
-        manager.listen()
-        time.sleep(period_us / 1e6 / 4)  # what was on its way
+        if thread != "tickcast":  # a round that the thread does not answer is under way
+            eventually(lambda: f"event=loop_late worker={thread[-1]} " in node.log(), PATIENCE)
         before = manager.count("WATCHDOG")
         time.sleep(2 * period_us / 1e6)  # nothing is to happen: only time can show it
         assert manager.count("WATCHDOG") == before
-        if thread != "tickcast":
-            eventually(lambda: f"event=loop_late worker={thread[-1]} " in node.log())
-            assert node.log().count("event=loop_late") == 1, node.log()
+        assert node.log().count("event=loop_late") == (thread != "tickcast"), node.log()
     eventually(lambda: manager.count("WATCHDOG") > before, PATIENCE)
 
 
 def test_idle_loops_are_fed_for_in_time(manager, node_under):
     """Nothing happens on the node, and yet no gap comes near the period."""
-    period_s = 2 * SLOWER
+    period_s = 4 * SLOWER
     node_under(manager, {"node.workers": 4}, watchdog_us=period_s * 1000000)
     place = manager.wait("WATCHDOG")
     last = time.monotonic()
-    for _ in range(4):
+    for _ in range(2):
         place = manager.wait("WATCHDOG", start=place + 1)
         assert time.monotonic() - last < period_s
         last = time.monotonic()
