@@ -156,7 +156,7 @@ class Client:
             if refused.status != 503 or not refused.retry_after_s:
                 self._fault(f"refused with {refused.status}")
             self.counts.told_to_wait += 1
-            await asyncio.sleep(refused.retry_after_s or 1)
+            await asyncio.sleep((refused.retry_after_s or 1) + self.balancer.rng.random())
             return False
         except (OSError, asyncio.TimeoutError):
             self.counts.refused_connects += 1
