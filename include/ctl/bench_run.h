@@ -125,7 +125,8 @@ struct bench_publisher {
     int fd;
     uint32_t *published; /* per channel */
     uint64_t total;
-    uint64_t replies;
+    uint64_t commands; /* sent to Redis, but for the questions before the start */
+    uint64_t replies;  /* to them */
     uint64_t first_ns;
     uint64_t last_ns;
     double cpu_s; /* the node's, right before the first publication */

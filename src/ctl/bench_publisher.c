@@ -172,6 +172,7 @@ static bool connect_redis(struct bench *b)
         append_command(&p->out, 3, with_user);
     else
         append_command(&p->out, 2, without);
+    p->commands++;
     return send_out(p) && drain_replies(p, 0);
 }
 
@@ -283,6 +284,7 @@ static bool publish(struct bench *b, struct maker *m, unsigned count, bool count
     }
     if (counted)
         p->total += count;
+    p->commands += count;
     return flush_out(p);
 }
 
@@ -381,6 +383,7 @@ static void run_tape(struct bench *b)
             return;
         buf_append(&p->out, command.ptr, command.len);
         p->published[entry->channel]++;
+        p->commands++;
         p->total++;
     }
     flush_out(p);
@@ -393,6 +396,15 @@ static bool prepare(struct bench *b, struct maker *m)
         return true;
     make_templates(m, &b->options);
     return warm_up(b, m);
+}
+
+/* Redis has taken everything once it has answered everything. A socket that is closed with answers
+ * unread is reset, and what Redis had not read yet is gone. */
+static void await_replies(struct bench_publisher *p)
+{
+    uint64_t limit_ns = clock_mono_ns() + (uint64_t)REDIS_TIME_S * 1000000000u;
+    while (p->replies < p->commands && clock_mono_ns() < limit_ns && drain_replies(p, 0))
+        continue;
 }
 
 static void *publisher_main(void *arg)
@@ -414,6 +426,7 @@ static void *publisher_main(void *arg)
             else
                 run(b, &maker);
             p->last_ns = clock_mono_ns();
+            await_replies(p);
         }
     }
     free(wanted);
