@@ -12,9 +12,8 @@ from world import ROOT
 RUN = ROOT / "tests" / "fleet" / "run.py"
 
 
-@pytest.mark.plain
 @pytest.mark.limit(150)
-@pytest.mark.parametrize("disturb", ["none", "kill"])
+@pytest.mark.parametrize("disturb", ["none", pytest.param("kill", marks=pytest.mark.plain)])
 def test_nobody_notices(disturb):
     done = subprocess.run(
         [sys.executable, str(RUN), "--clients", "200", "--accepts", "100", "--drain-seconds", "3",
