@@ -42,7 +42,8 @@ static void print_usage(FILE *out)
         fprintf(out, "  %-7s %-15s %s\n", commands[i].name, commands[i].operands,
                 commands[i].about);
     fputs("\nOptions of every command: --redis URL (default redis://127.0.0.1:6379/0),\n"
-          "--prefix TEXT (default tc:), --ops URL (default http://127.0.0.1:9180).\n"
+          "--prefix TEXT (default tc:). pub, nodes, admin and drain also take --ops URL: a node's\n"
+          "ops listener, such as http://127.0.0.1:9180, to ask instead of Redis.\n"
           "`tickcastctl COMMAND --help` lists the command's own.\n",
           out);
 }
