@@ -9,6 +9,7 @@
 #include "base/slice.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 
 /* One handshake. Zero it, then set what is wanted. */
 struct ws_upgrade {
@@ -17,6 +18,7 @@ struct ws_upgrade {
     char key[25];            /* Sec-WebSocket-Key, once requested */
     bool has_deflate;        /* agreed, once done */
     char error[128];         /* BAD: what is wrong; REFUSED: status and reason phrase */
+    size_t body_bytes;       /* REFUSED: of the body; SIZE_MAX: until the connection ends */
 };
 
 enum ws_upgrade_result {

@@ -166,11 +166,13 @@ static bool read_head(struct ws_client *c, uint64_t deadline_ms, size_t *bytes)
     }
 }
 
-/* A refusal says more in its body, which is small, may lag behind, and ends with the connection. */
+/* A refusal says more in its body, which is small and may lag behind. It ends where its length says
+ * so: a server that keeps the connection open would have us wait for nothing. */
 static bool report_refusal(struct ws_client *c, const struct ws_upgrade *upgrade, size_t head_bytes,
                            uint64_t deadline_ms)
 {
-    while (c->len < sizeof c->in && fill(c, deadline_ms) == FILL_OK) {
+    while (c->len - head_bytes < upgrade->body_bytes && c->len < sizeof c->in &&
+           fill(c, deadline_ms) == FILL_OK) {
     }
     return fail(c, "refused with %s: %.*s", upgrade->error, (int)(c->len - head_bytes),
                 (const char *)c->in + head_bytes);

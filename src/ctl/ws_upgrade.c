@@ -10,6 +10,7 @@
 #include "protocol/http_head.h"
 #include "protocol/ws_handshake.h"
 
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -139,6 +140,21 @@ static enum ws_upgrade_result judge_fields(struct ws_upgrade *up, struct slice h
     return WS_UPGRADE_DONE;
 }
 
+/* What Content-Length says. A number that is none, or too large to matter, is taken as not said. */
+static size_t body_bytes_of(struct slice head)
+{
+    struct slice value = find_field(head, "Content-Length");
+    size_t bytes = 0;
+    if (value.len == 0 || value.len > 9)
+        return SIZE_MAX;
+    for (size_t i = 0; i < value.len; i++) {
+        if (value.ptr[i] < '0' || value.ptr[i] > '9')
+            return SIZE_MAX;
+        bytes = bytes * 10 + (size_t)(value.ptr[i] - '0');
+    }
+    return bytes;
+}
+
 enum ws_upgrade_result ws_upgrade_judge(struct ws_upgrade *up, struct slice head)
 {
     struct slice rest = head;
@@ -147,6 +163,7 @@ enum ws_upgrade_result ws_upgrade_judge(struct ws_upgrade *up, struct slice head
         return bad(up, "is not HTTP/1.1");
     if (memcmp(line.ptr + 9, "101", 3) != 0) {
         snprintf(up->error, sizeof up->error, "%.*s", (int)(line.len - 9), line.ptr + 9);
+        up->body_bytes = body_bytes_of(head);
         return WS_UPGRADE_REFUSED;
     }
     return judge_fields(up, head);

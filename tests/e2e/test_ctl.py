@@ -768,6 +768,17 @@ def test_sub_reports_a_refused_upgrade(ctl, serve):
     assert "refused with 503 Service Unavailable" in done.stderr and "draining" in done.stderr
 
 
+def test_sub_does_not_wait_behind_a_refusal_on_a_connection_that_stays(ctl):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        process = ctl.start("sub", f"ws://127.0.0.1:{listener.getsockname()[1]}", "a:b")
+        peer, _ = listener.accept()
+        with peer:
+            assert peer.recv(10).startswith(b"GET /ws")
+            peer.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 6\r\n\r\nnobody")
+            _, err = process.communicate(timeout=4)
+    assert process.returncode == 1 and b"refused with 404 Not Found: nobody" in err
+
+
 def test_sub_when_the_server_hangs_up(ctl):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         process = ctl.start("sub", f"ws://127.0.0.1:{listener.getsockname()[1]}", "a:b")
