@@ -255,16 +255,25 @@ static uint64_t max_sockets_of(const struct config *config)
     return (uint64_t)config->listen.max_connections + SPARE_SOCKETS;
 }
 
-/* An inherited socket stands in for the address of the configuration. */
-static int bind_or_inherit(int inherited, const char *address, struct buf *error)
+/* An inherited socket stands in for the address of the configuration. The error names the option:
+ * of two nodes on one host, ops.address is what most forget. */
+static int bind_or_inherit(int inherited, const char *option, const char *address,
+                           struct buf *error)
 {
-    return inherited >= 0 ? inherited : listener_bind(address, error);
+    if (inherited >= 0)
+        return inherited;
+    buf_printf(error, "%s: ", option);
+    int fd = listener_bind(address, error);
+    if (fd >= 0)
+        buf_clear(error);
+    return fd;
 }
 
 static bool bind_listeners(struct server *s, const struct activation *inherited, struct buf *error)
 {
     uint64_t max_sockets = max_sockets_of(s->config);
-    int client_fd = bind_or_inherit(inherited->client_fd, s->config->listen.address, error);
+    int client_fd =
+        bind_or_inherit(inherited->client_fd, "listen.address", s->config->listen.address, error);
     if (client_fd < 0)
         return false;
     s->listener =
@@ -275,7 +284,7 @@ static bool bind_listeners(struct server *s, const struct activation *inherited,
                                        .admission = &s->admission,
                                        .metrics = s->all_metrics,
                                        .metrics_count = s->worker_count + 1};
-    int ops_fd = bind_or_inherit(inherited->ops_fd, s->config->ops.address, error);
+    int ops_fd = bind_or_inherit(inherited->ops_fd, "ops.address", s->config->ops.address, error);
     if (ops_fd >= 0 && (s->ops = ops_http_new(&ops, ops_fd, error)) == NULL)
         close(ops_fd);
     return s->ops != NULL;

@@ -134,7 +134,8 @@ static int run(struct admin_call *call, int timeout_ms)
                               &receivers))
         return ctl_fail("admin: redis: %s", redis_client_error(call->redis));
     if (receivers == 0)
-        return ctl_fail("admin: no node is listening");
+        return ctl_fail("admin: no node is listening; do they use this Redis (--redis) and "
+                        "prefix (--prefix)?");
     bool is_addressed = json_member(buf_slice(&call->command), "node").ptr != NULL;
     call->expected = is_addressed ? 1 : receivers;
     call->deadline_ms = clock_mono_ms() + (uint64_t)timeout_ms;

@@ -60,7 +60,9 @@ static int print_nodes(struct slice text)
             print_head();
         print_row(node);
     }
-    return any ? CTL_OK : ctl_fail("no nodes registered");
+    return any ? CTL_OK
+               : ctl_fail("no nodes registered; do they use this Redis (--redis) and prefix "
+                          "(--prefix)?");
 }
 
 int ctl_nodes(int argc, char **argv)

@@ -144,10 +144,11 @@ static const struct {
     {"/api/v1/clients", EVHTTP_REQ_GET | EVHTTP_REQ_HEAD, "GET, HEAD", get_clients},
 };
 
-static void refuse(struct evhttp_request *request, int status, const char *name)
+static void refuse(struct evhttp_request *request, int status, const char *name,
+                   const char *message)
 {
     struct buf body = {0};
-    buf_printf(&body, "{\"code\":%d,\"name\":\"%s\"}\n", status, name);
+    buf_printf(&body, "{\"code\":%d,\"name\":\"%s\",\"message\":\"%s\"}\n", status, name, message);
     ops_http_reply(request, status, "application/json", &body);
     buf_fini(&body);
 }
@@ -164,10 +165,11 @@ static void on_request(struct evhttp_request *request, void *arg)
            (path == NULL || strcmp(path, routes[i].path) != 0))
         i++;
     if (i == sizeof routes / sizeof *routes) {
-        refuse(request, 404, "not_found");
+        refuse(request, 404, "not_found",
+               "there is nothing at this path; clients connect to listen.address");
     } else if ((method & routes[i].methods) == 0) {
         evhttp_add_header(evhttp_request_get_output_headers(request), "Allow", routes[i].allow);
-        refuse(request, 405, "method_not_allowed");
+        refuse(request, 405, "method_not_allowed", "Allow says what is answered here");
     } else {
         routes[i].serve(o, request);
     }

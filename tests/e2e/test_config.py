@@ -283,7 +283,7 @@ def test_a_port_that_is_taken(section):
                    "--set", "redis.url=redis://127.0.0.1:1")
     assert done.returncode not in (0, -6, -11)
     assert done.stdout == ""
-    assert address in done.stderr, done.stderr
+    assert f"{section}.address: cannot listen on {address}" in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])

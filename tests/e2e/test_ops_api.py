@@ -279,6 +279,7 @@ def test_the_content_type_does_not_matter(alone):
 def test_methods(alone, path, method, allow):
     reply = http_request(alone.ops, path, method)
     assert reply.status == 405 and reply.headers["allow"] == allow
+    assert reply.json().keys() == {"code", "name", "message"}
 
 
 def test_a_client_that_does_not_wait(alone):
