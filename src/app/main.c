@@ -101,7 +101,9 @@ static int serve(struct config *config, const struct config_source *source,
     reload_log_warnings(warnings);
     log_inherited(sockets);
     server_ready_line(server, &ready);
-    log_info("started", LOG_STR("version", TICKCAST_VERSION), LOG_INT("pid", getpid()));
+    log_info("started", LOG_STR("version", TICKCAST_VERSION), LOG_INT("pid", getpid()),
+             LOG_INT("workers", config->node.workers),
+             LOG_INT("max_connections", config->listen.max_connections));
     fwrite(ready.data, 1, ready.len, stdout);
     fflush(stdout);
     buf_fini(&ready);

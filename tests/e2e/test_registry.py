@@ -54,6 +54,11 @@ def test_an_advertised_address(world, redis):
     wait_entry(redis, "n1", address="quotes.example.com:443")
 
 
+def test_the_log_says_what_the_descriptors_allow(world, redis):
+    """With few of them the node starts all the same, and would take next to nobody in silence."""
+    assert "max_connections=77" in world.node(redis, settings={"listen.max_connections": 77}).log()
+
+
 def test_what_the_node_does_is_shown(world, redis, connect):
     node = world.node(redis, settings={"node.workers": 2, "listen.max_connections": 77})
     clients = [connect(node, channels="trade:A,trade:B") for _ in range(3)]
