@@ -148,7 +148,8 @@ $(BUILD)/gen/systemd/%: systemd/% FORCE
 	sed 's,/usr/local/,$(PREFIX)/,; s,/etc/tickcast,$(SYSCONFDIR)/tickcast,g' $< >$@
 FORCE:
 
-DOCUMENTS := README.md CHANGELOG.md LICENSE $(wildcard docs/*.md)
+# As in the source, so that their links to each other lead somewhere.
+DOCUMENTS := README.md CHANGELOG.md CONTRIBUTING.md LICENSE
 
 # They find fleet.sh and publish.lua beside them, and tickcastctl in ../../bin.
 FLEET_SCRIPTS := $(addprefix scripts/,rolling-restart status publish-quote canary)
@@ -163,9 +164,10 @@ install: all $(addprefix $(BUILD)/gen/systemd/,$(UNITS))
 	install -m 0755 $(FLEET_SCRIPTS) $(DESTDIR)$(PREFIX)/share/tickcast
 	install -D -m 0644 docs/tickcast.1 $(DESTDIR)$(PREFIX)/share/man/man1/tickcast.1
 	install -D -m 0644 docs/tickcastctl.1 $(DESTDIR)$(PREFIX)/share/man/man1/tickcastctl.1
-	install -d -m 0755 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(PREFIX)/share/doc/tickcast
+	install -d -m 0755 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(PREFIX)/share/doc/tickcast/docs
 	install -m 0644 $(addprefix $(BUILD)/gen/systemd/,$(UNITS)) $(DESTDIR)$(UNITDIR)
 	install -m 0644 $(DOCUMENTS) $(DESTDIR)$(PREFIX)/share/doc/tickcast
+	install -m 0644 $(wildcard docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/tickcast/docs
 	install -d -m 0755 $(DESTDIR)$(SYSCONFDIR)/tickcast
 	[ -e $(DESTDIR)$(SYSCONFDIR)/tickcast/tickcast.conf ] || \
 	    install -m 0644 conf/tickcast.conf $(DESTDIR)$(SYSCONFDIR)/tickcast/tickcast.conf
