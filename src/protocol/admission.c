@@ -43,7 +43,7 @@ enum admission_verdict admission_ask(struct admission *a, uint64_t per_second, u
         return ADMITTED;
     /* A burst at the end of one second and the rate of the next must not add up to more. */
     uint64_t burst = per_second / BURST_PART;
-    uint64_t period_ns = SECOND_NS / (per_second - burst);
+    uint64_t period_ns = (SECOND_NS + per_second - burst - 1) / (per_second - burst); /* up */
     uint64_t ahead_ns = burst > 1 ? (burst - 1) * period_ns : 0;
     uint64_t due = atomic_load(&a->due_ns), next;
     do {
