@@ -40,6 +40,9 @@ void drain_begin(struct drain *d, uint64_t grace_ms, uint64_t window_ms);
 
 void drain_undo(struct drain *d); /* clients that have not left stay; harmless in SERVING */
 
+/* In how long a drain that is under way is over at the latest; 0: it is. */
+uint64_t drain_left_ms(const struct drain *d);
+
 enum drain_state drain_get(const struct drain *d);
 const char *drain_state_name(enum drain_state state);
 

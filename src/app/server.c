@@ -147,12 +147,6 @@ static void on_drain_change(void *arg)
     stop_when_drained(s);
 }
 
-static uint64_t planned_stop_ms(const struct server *s)
-{
-    int64_t drain_s = s->config->listen.drain_grace_s + s->config->listen.drain_s;
-    return (uint64_t)drain_s * 1000 + STOP_WAIT_MS;
-}
-
 static void on_stop_signal(evutil_socket_t number, short what, void *arg)
 {
     (void)what;
@@ -166,7 +160,7 @@ static void on_stop_signal(evutil_socket_t number, short what, void *arg)
     s->is_stopping = true;
     drain_begin(s->drain, (uint64_t)s->config->listen.drain_grace_s * 1000,
                 (uint64_t)s->config->listen.drain_s * 1000);
-    service_stopping(s->service, planned_stop_ms(s));
+    service_stopping(s->service, drain_left_ms(s->drain) + STOP_WAIT_MS);
     stop_when_drained(s); /* by command, before */
 }
 

@@ -17,6 +17,7 @@ struct drain {
     enum drain_state state;
     uint64_t window_ms;
     uint64_t began_ms;
+    uint64_t over_by_ms; /* whoever is left then is cut off */
 };
 
 struct drain_message {
@@ -75,6 +76,7 @@ static void on_timer(void *arg)
     struct drain *d = arg;
     if (d->state == DRAIN_GRACE) {
         loop_timer_repeat(d->timer, POLL_MS);
+        d->over_by_ms = loop_now_ms(d->setup.loop) + d->window_ms + DEPARTURES_EXTRA_MS;
         change(d, DRAIN_CLOSING);
         post_departures(d, true); /* nobody is let in any more: these are all */
     } else if (d->state == DRAIN_CLOSING && drain_clients(d) == 0) {
@@ -89,6 +91,7 @@ void drain_begin(struct drain *d, uint64_t grace_ms, uint64_t window_ms)
         return;
     d->window_ms = window_ms;
     d->began_ms = loop_now_ms(d->setup.loop);
+    d->over_by_ms = d->began_ms + grace_ms + window_ms + DEPARTURES_EXTRA_MS;
     loop_timer_set(d->timer, grace_ms);
     change(d, DRAIN_GRACE);
 }
@@ -100,6 +103,13 @@ void drain_undo(struct drain *d)
     loop_timer_cancel(d->timer);
     post_departures(d, false);
     change(d, DRAIN_SERVING);
+}
+
+uint64_t drain_left_ms(const struct drain *d)
+{
+    uint64_t now_ms = loop_now_ms(d->setup.loop);
+    bool is_under_way = d->state == DRAIN_GRACE || d->state == DRAIN_CLOSING;
+    return is_under_way && d->over_by_ms > now_ms ? d->over_by_ms - now_ms : 0;
 }
 
 enum drain_state drain_get(const struct drain *d)

@@ -114,6 +114,25 @@ def test_a_life_in_order(manager, node_under, connect):
     assert not any("READY" in m for m in manager.listen()[stopping:])
 
 
+def test_more_time_for_a_drain_by_command(manager, node_under, connect, operator):
+    """Who was told that he has an hour has it also when the node is to stop meanwhile."""
+    node = node_under(manager, {"listen.drain_s": 0, "listen.drain_grace_s": 0})
+    node.wait_ready()
+    clients = [connect(node) for _ in range(2)]
+    operator.ask(cmd="drain", seconds=3600)
+    for client in clients:
+        client.wait_for("drain")
+    node.terminate()
+    place = manager.wait("STOPPING", "^1$")
+    begin = time.monotonic()
+    while time.monotonic() < begin + 6:  # listen.drain_s and what close frames are given is 5 s
+        place = manager.wait("EXTEND_TIMEOUT_USEC", "^[1-9][0-9]*$", place + 1)
+    for client in clients:
+        client.close()
+    assert node.wait() == 0
+    node.process = None
+
+
 def test_ready_without_redis(manager, node_under):
     """Ready means that clients can connect; that the feed is not there yet is the status."""
     node = node_under(manager, url="redis://127.0.0.1:1/0")
