@@ -10,6 +10,10 @@
 
 struct server;
 
+/* SIGTERM, SIGINT and SIGHUP wait from here on (server_run takes them), so that none of them ends the
+ * process before it can do so in order. To be called before there is a second thread. */
+void server_hold_signals(void);
+
 /* Binds the listeners, where no socket was inherited, and builds everything. Takes the sockets and
  * the caller's reference to config, and fills in node.id where it is empty. source is what config
  * was loaded from; borrowed, for server_reload. NULL with a line in error. */
@@ -19,7 +23,7 @@ struct server *server_new(struct config *config, const struct config_source *sou
 /* Appends the line that says where the node can be reached. */
 void server_ready_line(const struct server *s, struct buf *out);
 
-/* Serves until SIGTERM or SIGINT has closed every client. */
+/* Serves until SIGTERM or SIGINT has closed every client. Signals that come later count for nothing. */
 void server_run(struct server *s);
 
 /*

@@ -119,6 +119,7 @@ static int load_and_serve(const struct arguments *arguments)
         .file = arguments->file, .environment = environ, .sets = arguments->sets};
     struct buf error = {0}, warnings = {0};
     struct activation sockets;
+    server_hold_signals();
     struct config *config = config_load(&source, &error, &warnings);
     int status = EXIT_USAGE;
     if (config == NULL) {

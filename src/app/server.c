@@ -39,6 +39,7 @@
 #define SPARES_WAIT_MS  300  /* of these, for requests that are on their way */
 #define SPARE_SOCKETS   100  /* beyond max_connections: health checks, and refusals in HTTP */
 #define HOST_NAME_BYTES 64
+#define SIGNALS         3 /* that are ours */
 
 struct server {
     struct config *config; /* what is running: replaced by each reload */
@@ -64,7 +65,7 @@ struct server {
     bool was_ready; /* the feed was ok once */
     struct quality_monitor *monitor;
     struct service *service;
-    struct event *signals[3];
+    struct event *signals[SIGNALS];
     struct loop_timer *stop_poll;
     bool is_stopping;
     uint64_t stop_by_ms; /* when whoever has not taken its close frame is cut off */
@@ -175,15 +176,33 @@ static void on_reload_signal(evutil_socket_t number, short what, void *arg)
     buf_fini(&error);
 }
 
+static const int signal_numbers[SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
+
+/* SIG_BLOCK: they wait, also for threads that are started meanwhile; SIG_UNBLOCK. */
+static void mask_signals(int how)
+{
+    sigset_t ours;
+    sigemptyset(&ours);
+    for (size_t i = 0; i < SIGNALS; i++)
+        sigaddset(&ours, signal_numbers[i]);
+    pthread_sigmask(how, &ours, NULL);
+}
+
+void server_hold_signals(void)
+{
+    mask_signals(SIG_BLOCK);
+}
+
 static void watch_signals(struct server *s)
 {
     struct event_base *base = loop_base(s->loop);
     signal(SIGPIPE, SIG_IGN);
-    s->signals[0] = evsignal_new(base, SIGTERM, on_stop_signal, s);
-    s->signals[1] = evsignal_new(base, SIGINT, on_stop_signal, s);
-    s->signals[2] = evsignal_new(base, SIGHUP, on_reload_signal, s);
-    for (size_t i = 0; i < sizeof s->signals / sizeof *s->signals; i++)
+    for (size_t i = 0; i < SIGNALS; i++) {
+        bool is_reload = signal_numbers[i] == SIGHUP;
+        s->signals[i] =
+            evsignal_new(base, signal_numbers[i], is_reload ? on_reload_signal : on_stop_signal, s);
         event_add(s->signals[i], NULL);
+    }
     s->stop_poll = loop_timer_new(s->loop, on_stop_poll, s);
 }
 
@@ -449,7 +468,9 @@ void server_run(struct server *s)
     registry_start(s->registry);
     listener_start(s->listener);
     service_ready(s->service);
+    mask_signals(SIG_UNBLOCK);
     loop_run(s->loop);
+    mask_signals(SIG_BLOCK); /* their handlers are taken away below, and would end it otherwise */
     registry_leave(s->registry);
     for (unsigned i = 0; i < s->worker_count; i++)
         worker_stop(s->workers[i]);
@@ -491,7 +512,7 @@ void server_free(struct server *s)
         bus_free(s->bus);
     if (s->dns != NULL)
         evdns_base_free(s->dns, 0);
-    for (size_t i = 0; i < sizeof s->signals / sizeof *s->signals; i++) {
+    for (size_t i = 0; i < SIGNALS; i++) {
         if (s->signals[i] != NULL)
             event_free(s->signals[i]);
     }

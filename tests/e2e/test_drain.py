@@ -1,13 +1,16 @@
 """A node takes leave of its clients: SIGTERM, `drain`, `undrain`; and lets them in at a rate."""
 
+import contextlib
 import json
+import os
 import signal
+import subprocess
 import time
 
 import pytest
 
 from client import Closed
-from world import SLOWER, eventually
+from world import READY, SLOWER, TICKCAST, eventually, write_config
 
 WINDOW = {"listen.drain_s": 2 * SLOWER}
 
@@ -84,6 +87,42 @@ def test_a_second_signal_leaves_at_once(node_of, connect):
     node.process.send_signal(signal.SIGTERM)
     assert node.wait(10 * SLOWER) == 0
     node.process = None
+
+
+def is_held(process, number):
+    """Does the process let this signal wait, as the kernel has it?"""
+    with open(f"/proc/{process.pid}/status", encoding="ascii") as status:
+        held = next(line for line in status if line.startswith("SigBlk")).split()[1]
+    return int(held, 16) >> (number - 1) & 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"])
+def test_a_signal_during_the_start(tmp_path, number):
+    """It waits until the node can end in order, Redis or no Redis."""
+    config = tmp_path / "config"
+    os.mkfifo(config)  # whoever reads it waits for us
+    with subprocess.Popen([TICKCAST, "-c", config], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True) as process:
+        eventually(lambda: is_held(process, number), what="the signal to be held")
+        process.send_signal(number)
+        write_config(config, {"listen.address": "127.0.0.1:0", "ops.address": "127.0.0.1:0",
+                              "redis.url": "redis://127.0.0.1:1/0", "listen.drain_grace_s": 0})
+        out, log = process.communicate(timeout=20 * SLOWER)
+    assert process.returncode == 0
+    assert READY.fullmatch(out) and "event=stopped" in log and "Sanitizer" not in log
+
+
+def test_signals_without_end(node_of, connect):
+    """One after the other, to the very end: it is the status that counts."""
+    for _ in range(5):
+        node = node_of({})
+        connect(node, channels="quote:A").wait_for("ack")
+        with contextlib.suppress(ProcessLookupError):
+            while node.alive():
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    os.kill(node.pid, number)
+        assert node.wait() == 0
+        node.process = None
 
 
 def test_drained_by_command_and_back(node_of, connect, operator, wire):
