@@ -137,6 +137,9 @@ static inline int conn_fd(const struct conn *c)
  * last refused more. */
 uint64_t conn_waiting_bytes(const struct conn *c);
 
+/* Bytes that the kernel took and could not send yet. A system call. */
+uint64_t conn_unsent_bytes(const struct conn *c);
+
 /* For how long the kernel has refused bytes; 0 while it takes them. */
 uint64_t conn_blocked_ms(const struct conn *c);
 

@@ -62,20 +62,33 @@ void departures_forget(struct departures *d, const struct session *s)
         found->session = NULL;
 }
 
-/* Has it everything that must not be lost? Then nothing stands between it and its close frame. */
-static bool is_ready(const struct session *s)
+static bool must_have_all(const struct session *s)
 {
-    bool is_behind = s->conn->blocked || s->conn->outq != NULL || s->catchup != NULL;
-    if (s->publish_count > 0)
-        return false;
-    return !is_behind || s->cohort == NULL || !s->cohort->has_all;
+    return s->cohort != NULL && s->cohort->has_all;
 }
 
-static void close_one(struct session *s)
+/* Has it everything that must not be lost? Then nothing stands between it and its close frame. What
+ * the kernel could not send yet is lost when the peer says something after we closed the socket. */
+static bool is_ready(const struct session *s)
+{
+    const struct conn *c = s->conn;
+    if (s->publish_count > 0)
+        return false;
+    if (!must_have_all(s))
+        return true;
+    return !c->blocked && c->outq == NULL && s->catchup == NULL && conn_unsent_bytes(c) == 0;
+}
+
+/* What is still pending goes out first, and may have to be waited for as well. */
+static void close_one(struct session *s, bool is_over)
 {
     struct conn *c = s->conn;
     session_settle(s);
-    if (resume_flush(s))
+    if (must_have_all(s))
+        conn_flush(c);
+    else
+        resume_flush(s);
+    if (c->state == CONN_OPEN && (is_over || is_ready(s)))
         conn_close(c, WS_CLOSE_DRAIN, "drain", METRIC_ENDED_DRAIN); /* frees s */
 }
 
@@ -86,10 +99,12 @@ static void on_tick(void *arg)
     bool is_over = passed_ms >= d->window_ms + DEPARTURES_EXTRA_MS;
     for (size_t i = d->first; i < d->count && d->list[i].due_ms <= passed_ms; i++) {
         struct session *s = d->list[i].session;
-        if (s != NULL && (is_over || is_ready(s))) {
-            d->cut += !is_ready(s);
-            close_one(s);
-        }
+        if (s == NULL)
+            continue;
+        bool has_all_it_must = is_ready(s);
+        d->cut += is_over && !has_all_it_must;
+        if (is_over || has_all_it_must)
+            close_one(s, is_over);
     }
     while (d->first < d->count && d->list[d->first].session == NULL)
         d->first++;

@@ -190,6 +190,12 @@ uint64_t conn_waiting_bytes(const struct conn *c)
     return (c->outq != NULL ? c->outq->bytes : 0) + (c->blocked ? c->kernel_bytes : 0);
 }
 
+uint64_t conn_unsent_bytes(const struct conn *c)
+{
+    int unsent = 0;
+    return ioctl(conn_fd(c), SIOCOUTQNSD, &unsent) == 0 ? (uint64_t)unsent : 0;
+}
+
 uint64_t conn_blocked_ms(const struct conn *c)
 {
     return c->blocked ? (uint32_t)loop_now_ms(c->worker->loop) - c->blocked_at_ms : 0;

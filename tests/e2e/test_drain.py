@@ -229,6 +229,28 @@ def test_nothing_of_all_is_lost_by_leaving(node_of, redis, wire):
     node.process = None
 
 
+def test_what_the_kernel_holds_is_not_lost_by_leaving(node_of, operator, wire):
+    """It took all bytes, and could not send them: who speaks later would get a reset for them."""
+    node = node_of({})
+    slow, quick = wire(node, receive_buffer=4096), wire(node)
+    for one in (slow, quick):
+        one.upgrade("/ws?format=raw&channels=trade:A")
+    eventually(lambda: node.metric("tickcast_subscriptions") == 2)
+    texts = [f"{n:05d}" + "x" * 995 for n in range(50)]
+    operator.redis.publish_many([("trade:A", text) for text in texts])
+    for text in texts:
+        quick.expect(1, text.encode())
+    assert node.metric("tickcast_writes_blocked_total") == 0
+    operator.ask(cmd="drain", seconds=0)
+    quick.expect_close(4200)
+    assert node.metric("tickcast_connections") == 1
+    for text in texts:
+        slow.expect(1, text.encode())
+    slow.expect_close(4200)
+    eventually(lambda: "state=drained" in node.log())
+    assert "drain_cut" not in node.log()
+
+
 def test_who_takes_nothing_does_not_hold_up_the_end(node_of, redis, wire):
     node = node_of({"listen.drain_s": 0, "limits.hard_bytes": 64 << 20, "limits.unsent_bytes": 0})
     stuck = wire(node, receive_buffer=4096)
