@@ -586,7 +586,8 @@ void conn_respond(struct conn *c, struct slice response, unsigned status)
 void conn_upgrade(struct conn *c, struct slice response, bool deflate, void *upper)
 {
     assert(c->state == CONN_HTTP);
-    push(c, frame_raw(response));
+    outq_push_control(private_queue(c), frame_raw(response)); /* no pong may overtake it */
+    count_queue(c, 0);
     c->deflate = deflate;
     c->upper = upper;
     c->kernel_bytes = 0;

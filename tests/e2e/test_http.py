@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from wire import Wire
+from wire import PING, PONG, Wire, frame
 
 
 @pytest.fixture(scope="module")
@@ -278,6 +278,13 @@ def test_head_has_no_body(node, wire):
     one.send(plain("HEAD /healthz HTTP/1.1\n" + HOST + "\n"))
     assert one.read_head() in (200, 405)
     assert one.read_to_end() == b""
+
+
+def test_a_ping_behind_the_request_is_answered_behind_the_response(node, wire):
+    """Control frames overtake what is queued, but not the 101."""
+    one = wire(node)
+    one.upgrade("/ws?format=raw", then=frame(PING, b"early"))
+    one.expect(PONG, b"early")
 
 
 def test_what_is_pipelined_behind_a_request_is_not_answered(node, wire):
