@@ -9,6 +9,7 @@
 #define TICKCAST_SURFACE_OPS_HTTP_INSPECT_H
 
 #include "domain/bus.h"
+#include "domain/quality_monitor.h"
 #include "runtime/worker.h"
 
 #define OPS_INSPECT_LIMIT     1000  /* rows of an answer, unless asked otherwise */
@@ -21,6 +22,7 @@ struct ops_inspector;
 struct ops_inspector_setup {
     struct loop *loop; /* the main thread's */
     struct bus *bus;
+    const struct quality_monitor *monitor; /* an answer may come when the workers are gone */
     struct worker **workers;
     unsigned worker_count;
 };

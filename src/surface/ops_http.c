@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "domain/hub.h"
 #include "protocol/json_text.h"
 #include "runtime/listener.h"
 #include "runtime/loop_lag.h"
@@ -217,6 +218,7 @@ void ops_http_set_fleet(struct ops_http *o, struct registry *registry, struct wo
                                           .registry = registry};
     const struct ops_inspector_setup inspector = {.loop = o->setup.loop,
                                                   .bus = o->setup.bus,
+                                                  .monitor = hub_of(workers[0])->monitor,
                                                   .workers = workers,
                                                   .worker_count = worker_count};
     o->fleet = ops_fleet_new(&fleet);

@@ -13,7 +13,6 @@
 #include "base/list.h"
 #include "base/mem.h"
 #include "domain/inspect.h"
-#include "domain/quality_monitor.h"
 #include "protocol/http_head.h"
 #include "protocol/json_text.h"
 #include "surface/ops_http_reply.h"
@@ -315,7 +314,7 @@ static struct inspect_part *gather_clients(struct inspect_call *call)
 
 static void answer_clients(struct inspect_call *call)
 {
-    const struct quality_monitor *monitor = hub_of(call->inspector->setup.workers[0])->monitor;
+    const struct quality_monitor *monitor = call->inspector->setup.monitor;
     const struct inspect_part *all = gather_clients(call);
     struct buf body = {0};
     buf_printf(&body, "{\"total\":%" PRIu64 ",\"clients\":[", all->total);

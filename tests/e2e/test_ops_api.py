@@ -1,6 +1,9 @@
 """GET /api/v1/nodes, channels and clients, POST /api/v1/admin (docs/protocol.md, 5)."""
 
 import json
+import os
+import signal
+import socket
 import threading
 import time
 
@@ -439,3 +442,24 @@ def test_ten_thousand_channels(world, redis, connect):
     while page := channels(node, f"?limit=5000&after={after}")["channels"]:
         seen, after = seen + len(page), page[-1]["channel"]
     assert seen == 12_000
+
+
+def test_asked_while_the_node_ends(world):
+    """Answers of workers that come when the workers are gone: for a build with the address sanitizer."""
+    for _ in range(3):
+        node = world.node(settings={"node.workers": 3, "listen.drain_grace_s": 60})
+        host, port = node.ops.rsplit(":", 1)
+        sockets = [socket.create_connection((host, int(port)), WAIT) for _ in range(6)]
+        for sock in sockets:
+            sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert sock.recv(1000)
+        node.terminate()
+        eventually(lambda: "event=stopping" in node.log(), what="the first signal")
+        os.kill(node.pid, signal.SIGSTOP)
+        for sock, what in zip(sockets, ("clients", "channels", "nodes") * 2):
+            sock.sendall(f"GET /api/v1/{what} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        node.terminate()
+        os.kill(node.pid, signal.SIGCONT)
+        node.stop()
+        for sock in sockets:
+            sock.close()
