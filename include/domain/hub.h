@@ -81,6 +81,7 @@ struct hub_channel {
     struct item *plain;          /* the newest one without, when it came after `last` */
     char epoch[STAMP_EPOCH_MAX]; /* of the last numbered publication */
     uint8_t epoch_len;
+    struct position base; /* where Redis was, when it had no value; epoch_len 0: unknown */
     struct channel_follower *cohorts;
     uint32_t cohort_count;
     uint32_t cohort_cap;
@@ -194,9 +195,11 @@ void hub_drop_recorder(struct sub_request *r, uint32_t recovery);
 /* From the bus, in its thread. Lists are taken; each publication's reference with them. */
 void hub_post_publications(struct hub *h, struct publication **list, uint32_t count);
 
-/* The channel is confirmed and its state is known; shares last, which may be NULL. is_current
- * false: something may have been lost before the next publication. */
-void hub_post_live(struct hub *h, struct slice channel, struct publication *last, bool is_current);
+/* The channel is confirmed and its state is known; shares last, which may be NULL: then base says
+ * up to where it is numbered all the same, or is NULL. is_current false: something may have been
+ * lost before the next publication. */
+void hub_post_live(struct hub *h, struct slice channel, struct publication *last,
+                   const struct position *base, bool is_current);
 
 /* ok only once everything that could be healed was posted. */
 void hub_post_feed(struct hub *h, bool ok, const char *reason);

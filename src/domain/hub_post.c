@@ -43,6 +43,7 @@ struct live_message {
     struct message message;
     struct hub *hub;
     struct publication *last;
+    struct position base;
     bool is_current;
     uint8_t name_len;
     char name[];
@@ -86,6 +87,7 @@ static void run_live(struct message *m)
         c->is_doubtful = !lm->is_current;
         if (lm->last != NULL)
             take_state(lm->hub, c, lm->last);
+        c->base = lm->base;
         c->is_doubtful = !lm->is_current;
         answer_waiting(c);
     }
@@ -94,12 +96,14 @@ static void run_live(struct message *m)
     free(lm);
 }
 
-void hub_post_live(struct hub *h, struct slice channel, struct publication *last, bool is_current)
+void hub_post_live(struct hub *h, struct slice channel, struct publication *last,
+                   const struct position *base, bool is_current)
 {
     struct live_message *m = mem_zalloc(sizeof *m + channel.len);
     m->message.run = run_live;
     m->hub = h;
     m->last = last != NULL ? publication_ref(last) : NULL;
+    m->base = base != NULL ? *base : (struct position){0};
     m->is_current = is_current;
     m->name_len = (uint8_t)channel.len;
     memcpy(m->name, channel.ptr, channel.len);

@@ -179,6 +179,11 @@ static void conclude(const struct hub_channel *c, struct sent_position *p)
     const struct item *last = c->last;
     if (p->is_set)
         return;
+    if (last == NULL && c->base.epoch_len != 0) { /* its value had ended before anybody came */
+        p->is_known = true;
+        p->at = c->base;
+        return;
+    }
     if (last == NULL || last->p->seq == 0) {
         p->is_known = c->ns->history > 0; /* from the beginning, whatever that will be called */
         return;

@@ -72,6 +72,16 @@ def resume(client, session, **members):
     return client.ask("resume", session=session, **members)
 
 
+def nothing_twice(client, session, redis, connect, to):
+    """Moves it, and nothing more may come for it."""
+    lose(client)
+    wait_stored(redis, session)
+    again = connect(to)
+    assert resume(again, session)["recovered"] == ["trade:A"]
+    again.nothing_more()
+    return again
+
+
 # --- ids -----------------------------------------------------------------------------------------
 
 
@@ -303,6 +313,26 @@ def test_channels_of_the_url(nodes, connect):
     ack = client.expect("ack")
     assert ack["resumed"] is False and ack["accepted"] == 2
     assert [r["name"] for r in ack["rejected"]] == ["bad_channel"]
+
+
+def test_a_value_that_has_ended(nodes, redis, connect):
+    """A node that never saw the channel's values knows up to where they were numbered all the same."""
+    client, session = open_session(connect, nodes[0])
+    client.subscribe("trade:A")
+    for payload in ("1", "2", ""):
+        redis.stamp("trade:A", payload, 100)
+    assert client.items(3)[2]["cleared"]
+    for to in (1, 0, 1):
+        client = nothing_twice(client, session, redis, connect, nodes[to])
+    redis.stamp("trade:A", "4", 100)
+    assert client.item()["seq"] == 4
+    lose(client)
+    wait_stored(redis, session)
+    redis.stamp("trade:A", "5", 100)
+    client = connect(nodes[0])
+    assert resume(client, session)["recovered"] == ["trade:A"]
+    assert client.item()["seq"] == 5
+    client.nothing_more()
 
 
 def test_what_the_client_has_counts(nodes, redis, connect):

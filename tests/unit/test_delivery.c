@@ -150,7 +150,7 @@ static void live(struct node *n, const char *channel, uint64_t seq, const char *
 {
     struct publication *last =
         seq != 0 ? make((struct publication_head){0}, channel, "e1", seq, payload) : NULL;
-    hub_post_live(n->hub, slice_str(channel), last, true);
+    hub_post_live(n->hub, slice_str(channel), last, NULL, true);
     if (last != NULL)
         publication_unref(last);
 }

@@ -215,7 +215,7 @@ static void confirm_channels(struct world *w)
         ch->live = true;
         const struct entry *e = find_entry(ch, ch->seq);
         struct publication *last = e != NULL && !e->cleared ? make(ch, e) : NULL;
-        hub_post_live(w->hub, slice_str(ch->name), last, true);
+        hub_post_live(w->hub, slice_str(ch->name), last, NULL, true);
         if (last != NULL)
             publication_unref(last);
     }
