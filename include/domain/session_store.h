@@ -7,8 +7,9 @@
  *
  * A client that was just told to leave may be at the next node before its session is in Redis, so
  * one that is not there is looked for again, twice within a third of a second. Each take is
- * answered exactly once, within two seconds whatever Redis does. A save is not answered: what
- * could not be stored is counted, and its client comes back with positions of its own.
+ * answered within two seconds whatever Redis does; where Redis gives the session later all the same,
+ * the hub is told, and stores it again. A save is not answered: what could not be stored is counted,
+ * and its client comes back with positions of its own.
  *
  * Owner: the main thread, except the two functions that post.
  */

@@ -84,8 +84,13 @@ static struct slice token_key(const uint64_t *token)
     return slice_of((const char *)token, sizeof *token);
 }
 
-static struct resume_ask *take_ask(struct hub *h, uint64_t token)
+/* id: of the session that was asked for, where another one may be by now; or NULL. */
+static struct resume_ask *take_ask(struct hub *h, uint64_t token, const uint8_t *id)
 {
+    const struct resume_ask *ask =
+        map_get(&h->resuming, map_hash(token_key(&token)), token_key(&token));
+    if (ask == NULL || (id != NULL && memcmp(ask->command.session, id, SESSION_ID_BYTES) != 0))
+        return NULL;
     return map_del(&h->resuming, map_hash(token_key(&token)), token_key(&token));
 }
 
@@ -252,12 +257,12 @@ struct answer_message {
 static void run_answer(struct message *m)
 {
     struct answer_message *am = (struct answer_message *)m;
-    struct resume_ask *ask = take_ask(am->hub, am->token);
+    struct resume_ask *ask = take_ask(am->hub, am->token, am->id);
     if (ask != NULL) {
         finish_ask(ask->session, &ask->command, am->result, buf_slice(&am->text));
         ask_free(ask);
     } else if (am->result == SESSION_FOUND) {
-        /* Who asked has gone: it will ask again. */
+        /* Who asked has gone, or was told that it took too long: it may ask again. */
         session_store_post_save(am->hub->sessions, am->id, &am->text, grace_ms(am->hub->worker));
     }
     buf_fini(&am->text);
@@ -355,7 +360,7 @@ static void store(struct session *s)
 void resume_on_end(struct session *s)
 {
     struct hub *h = hub_for(s);
-    struct resume_ask *ask = h->resuming.count > 0 ? take_ask(h, s->id) : NULL;
+    struct resume_ask *ask = h->resuming.count > 0 ? take_ask(h, s->id, NULL) : NULL;
     if (ask != NULL)
         ask_free(ask); /* its answer goes back to the store */
     if (s->resume_slot != 0 && has_sessions(s) && may_come_back(s->conn))

@@ -127,6 +127,9 @@ static void end_take(struct job *j, const struct redis_reply_view *reply)
         look_again(j);
         return;
     }
+    /* Taken for nobody, because Redis was slow: the worker puts it back. */
+    if (results[reply->kind] == SESSION_FOUND)
+        j->is_answered = false;
     answer(j, results[reply->kind], reply->text);
     job_free(j);
 }

@@ -558,6 +558,26 @@ def test_redis_hangs(world, redis, connect):
     node.wait_ready()
 
 
+def test_a_slow_redis_costs_no_session(world, redis, connect):
+    """Redis gives it when nobody waits any more: it is there for the next time."""
+    nodes = world.cluster(2, settings={**SETTINGS, "redis.canary_ms": 20000})
+    client, session = open_session(connect, nodes[0])
+    client.subscribe("trade:A", "quote:B")
+    lose(client)
+    wait_stored(redis, session)
+    client = connect(nodes[1])
+    redis.pause()
+    try:
+        for _ in range(2):
+            assert resume(client, session)["resumed"] is False
+    finally:
+        redis.resume()
+    nodes[1].wait_ready()
+    eventually(lambda: redis("TTL", key_of(session)) > 0, what="the session to be put back")
+    ack = resume(client, session)
+    assert ack["resumed"] is True and ack["accepted"] == 2 and ack["session"] == session
+
+
 def test_gone_before_the_answer(nodes, redis, connect):
     """Who asks and is gone before it is told has not used the session up."""
     client, session = open_session(connect, nodes[0], channels="trade:A")
