@@ -278,7 +278,7 @@ static int bind_or_inherit(int inherited, const char *option, const char *addres
     buf_printf(error, "%s: ", option);
     int fd = listener_bind(address, error);
     if (fd >= 0)
-        buf_clear(error);
+        buf_fini(error);
     return fd;
 }
 
