@@ -29,10 +29,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define ID_BYTES_MAX    64    /* as admin.c has it */
-#define POLL_MS         50    /* nodes answer in milliseconds */
-#define REPLY_BYTES_MAX 65536 /* a longer one is none of a node's */
-#define REPLIES_MAX     1000  /* taken; a node replies once */
+#define ID_BYTES_MAX     64      /* as admin.c has it */
+#define POLL_MS          50      /* nodes answer in milliseconds */
+#define REPLY_BYTES_MAX  65536   /* a longer one is none of a node's */
+#define POLL_BYTES_MAX   262144  /* of one look at the list of replies, or one that is larger */
+#define ANSWER_BYTES_MAX 4194304 /* of all replies to one command: anybody may write to that list */
+#define REPLIES_MAX      1000    /* taken; a node replies once */
 
 struct ops_fleet {
     struct ops_fleet_setup setup;
@@ -183,9 +185,14 @@ static const char poll_script[] =
     "local from, max = tonumber(ARGV[1]), tonumber(ARGV[3])\n"
     "if redis.call('TYPE', KEYS[1]).ok ~= 'list' then return {from} end\n"
     "local list = redis.call('LRANGE', KEYS[1], from, from + ARGV[2] - 1)\n"
-    "local out = {from + #list}\n"
+    "local out, room = {from}, tonumber(ARGV[4])\n"
     "for _, text in ipairs(list) do\n"
-    "  if #text <= max then out[#out + 1] = text end\n"
+    "  if #text <= max then\n"
+    "    room = room - #text\n"
+    "    if room < 0 and #out > 1 then break end\n"
+    "    out[#out + 1] = text\n"
+    "  end\n"
+    "  out[1] = out[1] + 1\n"
     "end\n"
     "return out\n";
 /* clang-format on */
@@ -206,8 +213,8 @@ static struct slice node_of(struct slice reply)
 
 static void take_reply(struct fleet_call *call, struct slice text)
 {
-    if (call->reply_count == REPLIES_MAX || !utf8_is_valid(text.ptr, text.len) ||
-        !json_text_is_valid(text))
+    if (call->reply_count == REPLIES_MAX || call->replies.len + text.len > ANSWER_BYTES_MAX ||
+        !utf8_is_valid(text.ptr, text.len) || !json_text_is_valid(text))
         return;
     struct slice node = node_of(text);
     if (node.len == 0)
@@ -254,7 +261,7 @@ static void append_reply_key(const struct fleet_call *call, struct buf *key)
 
 static void poll_replies(struct fleet_call *call)
 {
-    char from[24], count[16], bytes[24];
+    char from[24], count[16], bytes[24], room[16];
     struct buf key = {0};
     size_t link_bytes = (size_t)call->fleet->setup.config->limits.payload_bytes;
     append_reply_key(call, &key);
@@ -262,12 +269,13 @@ static void poll_replies(struct fleet_call *call)
     snprintf(count, sizeof count, "%d", REPLIES_MAX);
     snprintf(bytes, sizeof bytes, "%zu",
              link_bytes < REPLY_BYTES_MAX ? link_bytes : (size_t)REPLY_BYTES_MAX);
+    snprintf(room, sizeof room, "%d", POLL_BYTES_MAX);
     const struct slice args[] = {slice_str("EVAL"), slice_str(poll_script), slice_str("1"),
                                  buf_slice(&key),   slice_str(from),        slice_str(count),
-                                 slice_str(bytes)};
+                                 slice_str(bytes),  slice_str(room)};
     call->on_link++;
     call->is_polling = true;
-    redis_link_command(bus_command_link(call->fleet->setup.bus), args, 7, on_polled, call);
+    redis_link_command(bus_command_link(call->fleet->setup.bus), args, 8, on_polled, call);
     buf_fini(&key);
 }
 

@@ -219,6 +219,24 @@ def test_replies_that_something_else_wrote(fleet, fleet_redis, ghost):
     assert fleet[0].metric("tickcast_redis_connects_total", link="command") == 1
 
 
+def test_more_replies_than_fit(fleet, fleet_redis, ghost):
+    """What is collected is bounded, and what the nodes said is in it."""
+    result = []
+    thread = threading.Thread(
+        target=lambda: result.append(post(fleet[0], {"cmd": "ping", "id": "flood"})))
+    thread.start()
+    eventually(lambda: fleet_redis("LLEN", "tc:admin:reply:flood") == 3)
+    padding = '{"node":"other","pad":"%s"}' % ("x" * 60_000)
+    for _ in range(10):
+        fleet_redis("RPUSH", "tc:admin:reply:flood", *[padding] * 20)
+    thread.join()
+    assert result[0].status == 200
+    assert len(result[0].body) < 5_000_000
+    replies = result[0].json()["replies"]
+    assert {"n1", "n2", "n3"} < {r["node"] for r in replies}
+    assert fleet[0].metric("tickcast_redis_connects_total", link="command") == 1
+
+
 BAD = [
     (b"", 400, "bad_json"),
     (b"{", 400, "bad_json"),
