@@ -36,6 +36,13 @@ void admin_free(struct admin *a); /* no call may be under way: the workers are s
 /* Goes on with another configuration, borrowed. */
 void admin_set_config(struct admin *a, const struct config *next);
 
+#define ADMIN_ID_BYTES_MAX 64
+
+/* The id of a command, into ADMIN_ID_BYTES_MAX + 1 bytes: text that may be part of a Redis key, or a
+ * whole number; "" where there is none. False: unusable. */
+struct cJSON;
+bool admin_read_id(const struct cJSON *command, char *out);
+
 /* A message of the admin channel; borrows. */
 void admin_on_message(struct admin *a, struct slice payload);
 

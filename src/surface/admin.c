@@ -23,7 +23,6 @@
 #include <string.h>
 
 #define REPLY_TTL_S    "60"
-#define ID_BYTES_MAX   64
 #define DATA_BYTES_MAX 65536 /* of a notice: it goes to every client */
 
 struct admin {
@@ -35,7 +34,7 @@ struct admin {
 struct admin_call {
     struct admin *admin;
     const struct admin_row *row;
-    char id[ID_BYTES_MAX + 1];        /* "" when no reply is wanted */
+    char id[ADMIN_ID_BYTES_MAX + 1];  /* "" when no reply is wanted */
     char trace[TRACE_BYTES_MAX + 16]; /* given, or made of the id; "" without either */
     unsigned waiting;                 /* workers that have not reported */
     uint64_t affected;
@@ -405,8 +404,7 @@ static void visit_clients(struct admin_call *call)
 
 /* --- a message ------------------------------------------------------------------------------ */
 
-/* An id is text that may be part of a Redis key, or a whole number. False: unusable. */
-static bool read_id(const cJSON *command, char *out)
+bool admin_read_id(const struct cJSON *command, char *out)
 {
     const cJSON *id = cJSON_GetObjectItemCaseSensitive(command, "id");
     out[0] = '\0';
@@ -414,17 +412,17 @@ static bool read_id(const cJSON *command, char *out)
         return true;
     if (cJSON_IsNumber(id) && id->valuedouble >= 0 && id->valuedouble < 1e15 &&
         id->valuedouble == (double)(long long)id->valuedouble) {
-        snprintf(out, ID_BYTES_MAX + 1, "%lld", (long long)id->valuedouble);
+        snprintf(out, ADMIN_ID_BYTES_MAX + 1, "%lld", (long long)id->valuedouble);
         return true;
     }
     const char *text = cJSON_GetStringValue(id);
-    if (text == NULL || text[0] == '\0' || strlen(text) > ID_BYTES_MAX)
+    if (text == NULL || text[0] == '\0' || strlen(text) > ADMIN_ID_BYTES_MAX)
         return false;
     for (const char *at = text; *at != '\0'; at++) {
         if (*at <= ' ' || *at > '~')
             return false;
     }
-    snprintf(out, ID_BYTES_MAX + 1, "%s", text);
+    snprintf(out, ADMIN_ID_BYTES_MAX + 1, "%s", text);
     return true;
 }
 
@@ -457,7 +455,7 @@ static void start(struct admin *a, const cJSON *command, struct slice text)
     const char *cmd = string_member(command, "cmd");
     call->admin = a;
     call->row = find_row(cmd);
-    bool id_ok = read_id(command, call->id);
+    bool id_ok = admin_read_id(command, call->id);
     if (!id_ok)
         call->error = "id is not a short text or a whole number";
     else if (!read_trace(command, call))

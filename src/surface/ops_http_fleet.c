@@ -19,6 +19,7 @@
 #include "protocol/json_text.h"
 #include "protocol/registry_entry.h"
 #include "protocol/trace.h"
+#include "surface/admin.h"
 #include "surface/ops_http_access.h"
 #include "surface/ops_http_reply.h"
 
@@ -29,7 +30,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define ID_BYTES_MAX     64      /* as admin.c has it */
 #define POLL_MS          50      /* nodes answer in milliseconds */
 #define REPLY_BYTES_MAX  65536   /* a longer one is none of a node's */
 #define POLL_BYTES_MAX   262144  /* of one look at the list of replies, or one that is larger */
@@ -55,7 +55,7 @@ struct fleet_call {
     struct ops_fleet *fleet;
     struct evhttp_request *request; /* NULL once it is answered */
     struct buf command;
-    char id[ID_BYTES_MAX + 1];
+    char id[ADMIN_ID_BYTES_MAX + 1];
     struct buf node; /* whom it is addressed to; len 0: everybody */
     struct awaited *awaited;
     size_t awaited_count;
@@ -376,33 +376,14 @@ static void on_registry(void *arg, const struct registry_answer *answer)
 
 /* --- the request ----------------------------------------------------------------------------- */
 
-/* As admin.c reads it, so that every node can reply. */
-static bool read_id(const cJSON *command, char *out)
-{
-    const cJSON *id = cJSON_GetObjectItemCaseSensitive(command, "id");
-    const char *text = cJSON_GetStringValue(id);
-    if (cJSON_IsNumber(id) && id->valuedouble >= 0 && id->valuedouble < 1e15 &&
-        id->valuedouble == (double)(long long)id->valuedouble) {
-        snprintf(out, ID_BYTES_MAX + 1, "%lld", (long long)id->valuedouble);
-        return true;
-    }
-    if (text == NULL || text[0] == '\0' || strlen(text) > ID_BYTES_MAX)
-        return false;
-    for (const char *at = text; *at != '\0'; at++) {
-        if (*at <= ' ' || *at > '~')
-            return false;
-    }
-    snprintf(out, ID_BYTES_MAX + 1, "%s", text);
-    return true;
-}
-
 /* 128 bits of the kernel's: whoever can read no reply list cannot guess its name. */
 static void make_id(char *out)
 {
     struct rng high, low;
     rng_init_random(&high);
     rng_init_random(&low);
-    snprintf(out, ID_BYTES_MAX + 1, "%016" PRIx64 "%016" PRIx64, rng_next(&high), rng_next(&low));
+    snprintf(out, ADMIN_ID_BYTES_MAX + 1, "%016" PRIx64 "%016" PRIx64, rng_next(&high),
+             rng_next(&low));
 }
 
 /* The command as it was written, with our id and the request's trace behind the opening brace where
@@ -428,7 +409,7 @@ static void write_command(struct fleet_call *call, const cJSON *command, struct 
 static void note_trace(struct fleet_call *call, const cJSON *command, struct slice trace)
 {
     const cJSON *own = cJSON_GetObjectItemCaseSensitive(command, "trace");
-    char made[ID_BYTES_MAX + 8];
+    char made[ADMIN_ID_BYTES_MAX + 8];
     const char *text = cJSON_GetStringValue(own);
     if (text != NULL && trace_is_valid(slice_str(text))) {
         trace = slice_str(text);
@@ -447,7 +428,7 @@ static void start(struct ops_fleet *f, struct evhttp_request *request, const cJS
                   struct slice text)
 {
     const char *node = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(command, "node"));
-    char id[ID_BYTES_MAX + 1];
+    char id[ADMIN_ID_BYTES_MAX + 1];
     struct slice trace;
     if (!ops_http_access_trace(request, &trace)) {
         ops_http_reply_error(request, ERR_BAD_COMMAND,
@@ -456,7 +437,7 @@ static void start(struct ops_fleet *f, struct evhttp_request *request, const cJS
     }
     if (cJSON_GetObjectItemCaseSensitive(command, "id") == NULL) {
         make_id(id);
-    } else if (!read_id(command, id)) {
+    } else if (!admin_read_id(command, id)) {
         ops_http_reply_error(request, ERR_BAD_COMMAND,
                              "id: a text of at most 64 printable characters, or a whole number");
         return;

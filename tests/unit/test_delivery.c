@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "domain/hub.h"
 #include "domain/session.h"
+#include "lone_node.h"
 #include "protocol/config.h"
 #include "surface/client_http.h"
 #include "unit.h"
@@ -20,15 +21,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static struct admission admission; /* open */
-
 enum { TOKENS_MAX = 64, SMALL_BUFFER = 4096 };
 
 struct node {
-    struct config *config;
-    struct loop *loop;
-    struct worker *worker;
-    struct hub *hub;
+    struct lone_node at;
     struct ws_inflater *inflater;
     struct buf inflated;
     uint64_t tokens[TOKENS_MAX]; /* questions for the bus, in order */
@@ -77,50 +73,25 @@ static struct node *node_new(const char *set)
                           "namespace.chat.mode=all",
                           set != NULL ? set : "node.heartbeat_ms=0",
                           NULL};
-    const struct config_source source = {.sets = sets};
-    struct buf error = {0}, warnings = {0};
-    n->config = config_load(&source, &error, &warnings);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(n->config);
-    buf_fini(&warnings);
-    n->loop = loop_new();
-    n->worker = worker_new(0, n->loop, n->config, &client_ops, &admission);
     const struct hub_upstream upstream = {.interest = on_interest, .recover = on_recover, .arg = n};
-    n->hub = hub_new(n->worker, &upstream);
-    worker_start(n->worker);
-    hub_post_feed(n->hub, true, NULL);
+    lone_node_init(&n->at, sets, &upstream);
+    hub_post_feed(n->at.hub, true, NULL);
     n->inflater = ws_inflater_new();
     return n;
 }
 
 static void node_free(struct node *n)
 {
-    worker_abort_all(n->worker);
-    CU_ASSERT_EQUAL(n->hub->channels.count, 0);
-    CU_ASSERT_EQUAL(n->hub->cohorts.count, 0);
-    hub_free(n->hub);
-    worker_free(n->worker);
-    loop_free(n->loop);
-    config_unref(n->config);
+    lone_node_end_worker(&n->at);
+    lone_node_fini(&n->at);
     ws_inflater_free(n->inflater);
     buf_fini(&n->inflated);
     free(n);
 }
 
-struct stop {
-    struct message message;
-    struct loop *loop;
-};
-
-static void on_stop(struct message *m)
-{
-    loop_stop(((struct stop *)m)->loop);
-}
-
 static void turn(struct node *n)
 {
-    struct stop stop = {.message = {.run = on_stop}, .loop = n->loop};
-    loop_post(n->loop, &stop.message);
-    loop_run(n->loop);
+    lone_node_turn(&n->at);
 }
 
 /* --- publications --------------------------------------------------------------------------- */
@@ -143,14 +114,14 @@ static void publish(struct node *n, const char *channel, uint64_t seq, const cha
 {
     struct publication **list = mem_alloc(sizeof(struct publication *));
     list[0] = make((struct publication_head){0}, channel, "e1", seq, payload);
-    hub_post_publications(n->hub, list, 1);
+    hub_post_publications(n->at.hub, list, 1);
 }
 
 static void live(struct node *n, const char *channel, uint64_t seq, const char *payload)
 {
     struct publication *last =
         seq != 0 ? make((struct publication_head){0}, channel, "e1", seq, payload) : NULL;
-    hub_post_live(n->hub, slice_str(channel), last, NULL, true);
+    hub_post_live(n->at.hub, slice_str(channel), last, NULL, true);
     if (last != NULL)
         publication_unref(last);
 }
@@ -170,8 +141,8 @@ static void client_open(struct node *n, struct client *c, const char *query)
                "GET /ws%s HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
                query);
-    atomic_fetch_add(&n->worker->load, 1);
-    worker_give_socket(n->worker, pair[1]);
+    atomic_fetch_add(&n->at.worker->load, 1);
+    worker_give_socket(n->at.worker, pair[1]);
     CU_ASSERT_EQUAL(write(c->fd, request.data, request.len), (ssize_t)request.len);
     buf_fini(&request);
     turn(n);
@@ -271,7 +242,7 @@ static void test_cleared_among_raw(void)
     client_open(n, &b, "?format=raw&channels=quote:B");
     publish(n, "quote:A", 1, NULL);
     live(n, "quote:B", 0, NULL);
-    hub_post_feed(n->hub, true, NULL); /* which settles everybody */
+    hub_post_feed(n->at.hub, true, NULL); /* which settles everybody */
     publish(n, "quote:A", 2, "{\"n\":2}");
     alarm(10);
     CU_ASSERT_EQUAL(times(hear(n, &a), "{\"n\":2}"), 1);
@@ -320,7 +291,7 @@ static void test_recovered_once(void)
         struct publication **list = mem_alloc(2 * sizeof(struct publication *));
         list[0] = make((struct publication_head){0}, "chat:A", "e1", 2, "{\"n\":2}");
         list[1] = make((struct publication_head){0}, "chat:A", "e1", 3, "{\"n\":3}");
-        hub_post_recovery(n->hub, n->tokens[i], list, 2, true);
+        hub_post_recovery(n->at.hub, n->tokens[i], list, 2, true);
     }
     const char *heard = hear(n, &a);
     CU_ASSERT_EQUAL(times(heard, "\"action\":\"ack\""), 2);
@@ -348,7 +319,7 @@ static void test_overflowing_recovery_harms_no_other(void)
     for (unsigned i = 0; i < 3; i++) {
         struct publication **list = mem_alloc(sizeof(struct publication *));
         list[0] = make((struct publication_head){0}, "chat:A", "e1", 2, i == 0 ? big : "{\"n\":2}");
-        hub_post_recovery(n->hub, n->tokens[i], list, 1, true);
+        hub_post_recovery(n->at.hub, n->tokens[i], list, 1, true);
     }
     publish(n, "chat:A", 3, "{\"n\":3}");
     big[8] = '1';
@@ -473,7 +444,7 @@ static void test_epoch_behind_what_is_covered(void)
 {
     struct node *n = node_new(NULL);
     struct client c;
-    hub_post_feed(n->hub, false, "redis_lost");
+    hub_post_feed(n->at.hub, false, "redis_lost");
     client_open(n, &c, "");
     say(&c, "{\"action\":\"subscribe\",\"channels\":[\"chat:x\"],"
             "\"since\":{\"chat:x\":{\"epoch\":\"e1\",\"seq\":5}}}");
@@ -503,10 +474,10 @@ static void test_recorded_snapshot(void)
     live(n, "quote:A", 2, "{\"n\":2}");
     struct publication **list = mem_alloc(sizeof(struct publication *));
     list[0] = make((struct publication_head){0}, "quote:A", "e1", 2, "{\"n\":2}");
-    hub_post_recovery(n->hub, n->tokens[0], list, 1, true);
+    hub_post_recovery(n->at.hub, n->tokens[0], list, 1, true);
     list = mem_alloc(sizeof(struct publication *));
     list[0] = make((struct publication_head){.is_snapshot = true}, "quote:A", "e1", 9, "{\"n\":9}");
-    hub_post_publications(n->hub, list, 1);
+    hub_post_publications(n->at.hub, list, 1);
     live(n, "quote:B", 0, NULL);
     const char *heard = hear(n, &a);
     CU_ASSERT_EQUAL(times(heard, "\"seq\":9,\"ts\":1,\"snap\":true"), 1);
@@ -527,7 +498,7 @@ static void test_recovered_fits(void)
     struct publication **list = mem_alloc(2000 * sizeof(struct publication *));
     for (unsigned i = 0; i < 2000; i++)
         list[i] = make((struct publication_head){0}, "chat:A", "e1", 2 + i, "{\"n\":1}");
-    hub_post_recovery(n->hub, n->tokens[0], list, 2000, true);
+    hub_post_recovery(n->at.hub, n->tokens[0], list, 2000, true);
     turn(n);
     publish(n, "chat:A", 2002, "{\"n\":2002}");
     turn(n);
@@ -542,7 +513,7 @@ static void test_recovered_fits(void)
 static void test_same_set_shares_a_cohort(void)
 {
     struct node *n = node_new(NULL);
-    const struct metrics *m = &n->worker->metrics;
+    const struct metrics *m = &n->at.worker->metrics;
     struct client c[7];
     for (int i = 0; i < 6; i++)
         client_open(n, &c[i], i % 2 == 0 ? "?channels=quote:A" : "?format=raw&channels=quote:A");
@@ -563,9 +534,9 @@ static void test_same_set_shares_a_cohort(void)
 static void test_pacing(void)
 {
     struct node *n = node_new(NULL);
-    const struct metrics *m = &n->worker->metrics;
+    const struct metrics *m = &n->at.worker->metrics;
     struct client a;
-    n->hub->pace_ms = 300;
+    n->at.hub->pace_ms = 300;
     client_open(n, &a, "?channels=quote:A");
     live(n, "quote:A", 0, NULL);
     hear(n, &a);
@@ -589,7 +560,7 @@ static void test_pacing(void)
 static void test_who_never_reads_is_closed(void)
 {
     struct node *n = node_new("limits.hard_bytes=100000");
-    const struct metrics *m = &n->worker->metrics;
+    const struct metrics *m = &n->at.worker->metrics;
     struct client a;
     client_open(n, &a, "?channels=chat:A");
     live(n, "chat:A", 0, NULL);

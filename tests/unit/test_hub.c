@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "domain/hub.h"
+#include "lone_node.h"
 #include "protocol/config.h"
 #include "protocol/json_text.h"
 #include "runtime/conn.h"
@@ -26,8 +27,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-static struct admission admission; /* open */
 
 enum {
     CHANNELS = 12,
@@ -95,10 +94,7 @@ struct world {
     uint64_t seed;
     struct rng rng;
     bool is_wild; /* raw clients, gaps, new epochs, plain messages, ended and healed values */
-    struct config *config;
-    struct loop *loop;
-    struct worker *worker;
-    struct hub *hub;
+    struct lone_node at;
     struct ws_inflater *inflater;
     struct buf inflated;
     struct channel channels[CHANNELS];
@@ -215,7 +211,7 @@ static void confirm_channels(struct world *w)
         ch->live = true;
         const struct entry *e = find_entry(ch, ch->seq);
         struct publication *last = e != NULL && !e->cleared ? make(ch, e) : NULL;
-        hub_post_live(w->hub, slice_str(ch->name), last, NULL, true);
+        hub_post_live(w->at.hub, slice_str(ch->name), last, NULL, true);
         if (last != NULL)
             publication_unref(last);
     }
@@ -227,7 +223,7 @@ static void publish(struct world *w, struct channel *ch, bool is_common)
         return;
     struct publication **list = mem_alloc(sizeof(struct publication *));
     list[0] = make(ch, add_entry(w, ch, is_common));
-    hub_post_publications(w->hub, list, 1);
+    hub_post_publications(w->at.hub, list, 1);
 }
 
 static void on_recover(void *arg, unsigned worker, struct slice name, struct slice epoch,
@@ -272,28 +268,16 @@ static void answer(struct world *w)
         uint32_t count = 0;
         struct publication **list = mem_alloc((ch->count + 1) * sizeof *list);
         bool recovered = collect(ch, &q, list, &count) && rng_below(&w->rng, 5) > 0;
-        hub_post_recovery(w->hub, q.token, list, count, recovered);
+        hub_post_recovery(w->at.hub, q.token, list, count, recovered);
         return;
     }
 }
 
 /* --- a turn of the loop ----------------------------------------------------------------------- */
 
-struct stop {
-    struct message message;
-    struct loop *loop;
-};
-
-static void on_stop(struct message *m)
-{
-    loop_stop(((struct stop *)m)->loop);
-}
-
 static void turn(struct world *w)
 {
-    struct stop stop = {.message = {.run = on_stop}, .loop = w->loop};
-    loop_post(w->loop, &stop.message);
-    loop_run(w->loop);
+    lone_node_turn(&w->at);
 }
 
 /* --- a client ------------------------------------------------------------------------------- */
@@ -330,8 +314,8 @@ static void connect_client(struct world *w, struct client *c)
                " HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n",
                c->deflate ? "Sec-WebSocket-Extensions: permessage-deflate\r\n" : "");
-    atomic_fetch_add(&w->worker->load, 1);
-    worker_give_socket(w->worker, pair[1]);
+    atomic_fetch_add(&w->at.worker->load, 1);
+    worker_give_socket(w->at.worker, pair[1]);
     CU_ASSERT_EQUAL(write(c->fd, request.data, request.len), (ssize_t)request.len);
     buf_fini(&request);
 }
@@ -673,18 +657,10 @@ static void world_init(struct world *w, uint64_t seed)
         seed % 4 == 0 ? "namespace.trade.batch_ms=3" : "namespace.trade.batch_ms=0",
         seed % 5 == 0 ? "namespace.quote.batch_ms=2" : "namespace.quote.batch_ms=0",
         NULL};
-    const struct config_source source = {.sets = sets};
-    struct buf error = {0}, warnings = {0};
-    w->config = config_load(&source, &error, &warnings);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(w->config);
-    buf_fini(&warnings);
-    w->loop = loop_new();
-    w->worker = worker_new(0, w->loop, w->config, &client_ops, &admission);
     const struct hub_upstream upstream = {
         .interest = on_interest, .recover = on_recover, .readiness = on_readiness, .arg = w};
-    w->hub = hub_new(w->worker, &upstream);
-    worker_start(w->worker);
-    hub_post_feed(w->hub, true, NULL);
+    lone_node_init(&w->at, sets, &upstream);
+    hub_post_feed(w->at.hub, true, NULL);
     w->inflater = ws_inflater_new();
     for (int i = 0; i < CHANNELS; i++)
         snprintf(w->channels[i].name, sizeof w->channels[i].name, "%s:c%d",
@@ -700,12 +676,12 @@ static void check_empty(struct world *w)
         forget(&w->clients[i]);
     for (int i = 0; i < 5; i++)
         turn(w);
-    const struct metrics *m = &w->worker->metrics;
-    CU_ASSERT_EQUAL(w->worker->conn_count, 0);
-    CU_ASSERT_EQUAL(atomic_load(&w->worker->load), 0);
-    CU_ASSERT_EQUAL(w->hub->channels.count, 0);
-    CU_ASSERT_EQUAL(w->hub->cohorts.count, 0);
-    CU_ASSERT_EQUAL(w->hub->recovering.count, 0);
+    const struct metrics *m = &w->at.worker->metrics;
+    CU_ASSERT_EQUAL(w->at.worker->conn_count, 0);
+    CU_ASSERT_EQUAL(atomic_load(&w->at.worker->load), 0);
+    CU_ASSERT_EQUAL(w->at.hub->channels.count, 0);
+    CU_ASSERT_EQUAL(w->at.hub->cohorts.count, 0);
+    CU_ASSERT_EQUAL(w->at.hub->recovering.count, 0);
     CU_ASSERT_EQUAL(metrics_get(m, METRIC_CONNECTIONS), 0);
     CU_ASSERT_EQUAL(metrics_get(m, METRIC_SUBSCRIPTIONS), 0);
     CU_ASSERT_EQUAL(metrics_get(m, METRIC_COHORTS), 0);
@@ -714,11 +690,8 @@ static void check_empty(struct world *w)
 
 static void world_fini(struct world *w)
 {
-    worker_abort_all(w->worker);
-    hub_free(w->hub);
-    worker_free(w->worker);
-    loop_free(w->loop);
-    config_unref(w->config);
+    lone_node_end_worker(&w->at);
+    lone_node_fini(&w->at);
     ws_inflater_free(w->inflater);
     buf_fini(&w->inflated);
     for (int i = 0; i < CHANNELS; i++)

@@ -5,6 +5,7 @@
 #include "domain/hub.h"
 #include "domain/quality_monitor.h"
 #include "domain/session_quality.h"
+#include "lone_node.h"
 #include "protocol/config.h"
 #include "surface/client_http.h"
 #include "unit.h"
@@ -17,10 +18,7 @@
 enum { STAMP_BYTES = 8 };
 
 struct node {
-    struct config *config;
-    struct loop *loop;
-    struct worker *worker;
-    struct hub *hub;
+    struct lone_node at;
     struct quality_monitor *monitor;
 };
 
@@ -32,53 +30,28 @@ static void on_interest(void *arg, unsigned worker, struct slice name, bool want
     (void)wanted;
 }
 
-static struct admission admission; /* lets everybody in */
-
 static void node_init(struct node *n, const char *set)
 {
     const char *sets[] = {"node.id=t", "node.ping_ms=0", "node.heartbeat_ms=0", set, NULL};
-    const struct config_source source = {.sets = sets};
-    struct buf error = {0}, warnings = {0};
-    n->config = config_load(&source, &error, &warnings);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(n->config);
-    buf_fini(&warnings);
-    n->loop = loop_new();
-    n->worker = worker_new(0, n->loop, n->config, &client_ops, &admission);
     const struct hub_upstream upstream = {.interest = on_interest};
-    n->hub = hub_new(n->worker, &upstream);
+    lone_node_init(&n->at, sets, &upstream);
     /* It lives for less than a tick, and asks neither bus nor store before. */
     const struct quality_monitor_setup setup = {
-        .loop = n->loop, .config = n->config, .metrics = &n->worker->metrics};
+        .loop = n->at.loop, .config = n->at.config, .metrics = &n->at.worker->metrics};
     n->monitor = quality_monitor_new(&setup);
-    n->hub->monitor = n->monitor;
-    worker_start(n->worker);
+    n->at.hub->monitor = n->monitor;
 }
 
 static void node_fini(struct node *n)
 {
-    worker_abort_all(n->worker);
-    hub_free(n->hub);
-    worker_free(n->worker);
+    lone_node_end_worker(&n->at);
     quality_monitor_free(n->monitor);
-    loop_free(n->loop);
-    config_unref(n->config);
-}
-
-struct stop {
-    struct message message;
-    struct loop *loop;
-};
-
-static void on_stop(struct message *m)
-{
-    loop_stop(((struct stop *)m)->loop);
+    lone_node_fini(&n->at);
 }
 
 static void turn(struct node *n)
 {
-    struct stop stop = {.message = {.run = on_stop}, .loop = n->loop};
-    loop_post(n->loop, &stop.message);
-    loop_run(n->loop);
+    lone_node_turn(&n->at);
 }
 
 /* Returns our end; *s is the node's. */
@@ -90,14 +63,14 @@ static int join(struct node *n, struct session **s)
     char response[1024];
     int pair[2];
     CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
-    atomic_fetch_add(&n->worker->load, 1);
-    worker_give_socket(n->worker, pair[1]);
+    atomic_fetch_add(&n->at.worker->load, 1);
+    worker_give_socket(n->at.worker, pair[1]);
     CU_ASSERT_EQUAL(write(pair[0], request, sizeof request - 1), (ssize_t)sizeof request - 1);
     turn(n);
     turn(n);
     CU_ASSERT(read(pair[0], response, sizeof response) > 100);
-    CU_ASSERT_EQUAL_FATAL(n->worker->conn_count, 1);
-    *s = n->worker->conns[0]->upper;
+    CU_ASSERT_EQUAL_FATAL(n->at.worker->conn_count, 1);
+    *s = n->at.worker->conns[0]->upper;
     return pair[0];
 }
 
@@ -124,12 +97,12 @@ static void pong(struct node *n, int fd, const char *payload, size_t len)
 
 static uint64_t counted(const struct node *n, enum metric id)
 {
-    return metrics_get(&n->worker->metrics, id);
+    return metrics_get(&n->at.worker->metrics, id);
 }
 
 static uint64_t measured(const struct node *n, enum metric_histogram id)
 {
-    struct metrics *const all[] = {&n->worker->metrics};
+    struct metrics *const all[] = {&n->at.worker->metrics};
     uint64_t sum_ns;
     return metrics_histogram_sum(all, 1, id, &sum_ns);
 }
