@@ -29,7 +29,9 @@ class ActivatedNode(world.Node):
         super().__init__(directory, redis_url, name, settings)
 
     def command_prefix(self):
-        return ["sh", "-c", f'exec 3<&{self.socket.fileno()}; export LISTEN_PID=$$; exec "$@"', "sh"]
+        # bash, because dash knows descriptors of one digit only.
+        return ["bash", "-c", f'exec 3<&{self.socket.fileno()}; export LISTEN_PID=$$; exec "$@"',
+                "bash"]
 
     def start(self):
         self.env = {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "client"}
