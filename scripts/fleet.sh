@@ -137,6 +137,8 @@ redis_try() { # LIMIT_S COMMAND...
     fi
     if [ $status -eq 124 ] || [ $status -eq 137 ]; then
         redis_trouble="no answer within $limit s"
+    elif [ ${#output} -ge $REPLY_BYTES_MAX ]; then
+        redis_trouble="more than $REPLY_BYTES_MAX bytes of answers"
     else
         redis_trouble=$(clean "${redis_lines[0]:-no answer}")
     fi
@@ -207,6 +209,24 @@ declare -A FIELD_PATTERNS=(
 )
 declare -A REQUIRED=([address]=1 [state]=1 [clients]=1 [started]=1)
 
+# What others wrote may be of any size, and is looked at in Redis before it is sent. An id or a value
+# that is too long comes as a text that no pattern of ours matches.
+# ARGV: how many. Ids and their expiries, those first that end last.
+IDS_LUA='local list = redis.pcall("ZREVRANGE", KEYS[1], 0, ARGV[1], "WITHSCORES")
+for i = 1, #list, 2 do
+    if #list[i] > 64 then list[i] = list[i]:sub(1, 64) .. "..." end
+end
+return list'
+# ARGV: fields.
+ENTRY_LUA='local out = {}
+for i, field in ipairs(ARGV) do
+    local bytes = redis.pcall("HSTRLEN", KEYS[1], field)
+    if type(bytes) == "table" then return bytes end
+    if bytes > 264 then out[i] = bytes .. " bytes long"
+    else out[i] = redis.call("HGET", KEYS[1], field) end
+end
+return out'
+
 # Takes the time and the ids that are not past theirs from redis_lines; sets `alive`, seen_ms (how long
 # each still counts), and `at`, where the rest begins.
 read_ids() {
@@ -264,7 +284,7 @@ judge_field() { # ID FIELD
     fi
 }
 
-# Takes the replies to one node's HMGET, or says in `fault` why it cannot.
+# Takes the replies about one node's fields, or says in `fault` why it cannot.
 take_node() { # ID LINE...
     local id=$1 field
     fault=
@@ -300,11 +320,12 @@ are_known() { # ID...
 
 # Reads the whole registry. Fails when Redis does; redis_trouble says why.
 fleet_read() {
-    local id line at owner='' next fault alive=() commands entry=()
+    local id line at owner='' next fault alive=() commands entry=() entry_lua
+    entry_lua=$(quoted "$ENTRY_LUA")
     while :; do
-        commands=(TIME "ZREVRANGE ${prefix}nodes 0 $NODES_MAX WITHSCORES")
+        commands=(TIME "EVAL $(quoted "$IDS_LUA") 1 ${prefix}nodes $NODES_MAX")
         for id in "${known[@]}"; do
-            commands+=("ECHO @$id" "HMGET ${prefix}node:$id ${FIELDS[*]}")
+            commands+=("ECHO @$id" "EVAL $entry_lua 1 ${prefix}node:$id ${FIELDS[*]}")
         done
         redis "${commands[@]}" || return 1
         read_ids || return 1

@@ -305,6 +305,21 @@ def test_keys_of_another_type(rolling, fleet, redis):
     assert fleet.log == []
 
 
+def test_entries_of_megabytes(rolling, fleet, redis):
+    """Larger than what is read of all answers: the entry is odd, the others are seen all the same."""
+    soon = int(time.time() * 1000) + 60000
+    fields = {"id": "n7", "address": "127.0.0.1:1", "state": "ready", "clients": 0,
+              "started": "1" * 9_000_000}
+    redis("HSET", "tc:node:n7", *[text for field in fields.items() for text in field])
+    redis("ZADD", "tc:nodes", soon, "n7", soon, "x" * 9_000_000)
+    done = rolling("--dry-run")
+    assert done.returncode == UNFIT, done.stderr
+    assert "n7: its started is '9000000 bytes long'" in done.stderr
+    assert "xxx...\": no node is named like that" in done.stderr
+    done = rolling("--dry-run", "--ignore-odd")
+    assert done.returncode == DONE and "3 of 3 nodes" in done.stdout
+
+
 def test_numbers_with_leading_zeros(rolling, fleet, redis):
     fleet["n2"].extra = {"clients": "008", "capacity": "00100"}
     seen(redis, "n2", clients="008")
