@@ -44,6 +44,10 @@ struct json_elements {
 bool json_elements_init(struct json_elements *e, struct slice text); /* false: not an array */
 bool json_elements_next(struct json_elements *e, struct slice *value);
 
+/* Does json, which is valid, hold an escaped NUL? cJSON ends a string there, and what follows would be
+ * overlooked. */
+bool json_has_escaped_nul(struct slice json);
+
 /* Appends text as a JSON string with quotes. text must be valid UTF-8. */
 void json_append_string(struct buf *out, struct slice text);
 

@@ -45,7 +45,8 @@ enum registry_field {
 const char *registry_field_name(enum registry_field field); /* static */
 bool registry_field_is_number(enum registry_field field);
 
-/* May this be a node's id? 1 to REGISTRY_ID_MAX bytes of 0-9 A-Z a-z . _ - */
+/* May this be a node's id? 1 to REGISTRY_ID_MAX bytes of 0-9 A-Z a-z . _ -, neither . nor - in
+ * front. */
 bool registry_id_is_valid(struct slice id);
 
 /*

@@ -63,23 +63,11 @@ static struct slice keep_copy(struct command *c, enum member member, struct slic
 
 /* --- values ---------------------------------------------------------------------------------- */
 
-static bool has_escaped_nul(struct slice json)
-{
-    static const char nul[] = "\\u0000";
-    const char *at = json.ptr, *end = at + json.len;
-    while ((at = memchr(at, '\\', (size_t)(end - at))) != NULL) {
-        if ((size_t)(end - at) >= sizeof nul - 1 && memcmp(at, nul, sizeof nul - 1) == 0)
-            return true;
-        at += 2; /* valid JSON: something follows a backslash */
-    }
-    return false;
-}
-
 /* Parses a value of valid JSON whose strings matter; NULL when they cannot be represented. The
  * caller deletes it. */
 static cJSON *decode(struct slice json)
 {
-    if (has_escaped_nul(json))
+    if (json_has_escaped_nul(json))
         return NULL;
     return cJSON_ParseWithLength(json.ptr, json.len);
 }

@@ -293,6 +293,20 @@ bool json_elements_next(struct json_elements *e, struct slice *value)
     return true;
 }
 
+/* --- escapes --------------------------------------------------------------------------------- */
+
+bool json_has_escaped_nul(struct slice json)
+{
+    static const char nul[] = "\\u0000";
+    const char *at = json.ptr, *end = at + json.len;
+    while ((at = memchr(at, '\\', (size_t)(end - at))) != NULL) {
+        if ((size_t)(end - at) >= sizeof nul - 1 && memcmp(at, nul, sizeof nul - 1) == 0)
+            return true;
+        at += 2; /* valid JSON: something follows a backslash */
+    }
+    return false;
+}
+
 /* --- writing --------------------------------------------------------------------------------- */
 
 static void append_escape(struct buf *out, unsigned char c)

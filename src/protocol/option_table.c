@@ -57,8 +57,10 @@ static int64_t count_connections(void)
 
 static const char *check_id(const char *value)
 {
-    return value[strspn(value, ID_ALPHABET)] == '\0' ? NULL
-                                                     : "may hold only 0-9 A-Z a-z '.' '_' and '-'";
+    if (value[strspn(value, ID_ALPHABET)] != '\0')
+        return "may hold only 0-9 A-Z a-z '.' '_' and '-'";
+    /* It becomes a word of operators' commands, and must not be taken for an option. */
+    return value[0] != '.' && value[0] != '-' ? NULL : "may not begin with '.' or '-'";
 }
 
 static const char *check_address(const char *value)
@@ -158,8 +160,8 @@ const struct option_section option_sections[] = {
 /* clang-format off */
 const struct option option_table[] = {
     {FIELD(node, id, OPTION_TEXT, ""), UP_TO(64), CHECKED(check_id),
-     HELP("Name of this node in the fleet, different for every node. Empty: the host's name, '-' and the "
-          "port of the client listener.")},
+     HELP("Name of this node in the fleet, different for every node: 0-9 A-Z a-z . _ -, with neither . nor - in "
+          "front. Empty: the host's name, '-' and the port of the client listener.")},
     {FIELD(node, advertise, OPTION_TEXT, ""), UP_TO(TEXT_MAX), CHECKED(check_advertise), FLAGS(OPTION_RELOAD),
      HELP("host:port at which others reach the client listener, shown in the node registry. Empty: the "
           "address it is bound to.")},

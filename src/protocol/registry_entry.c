@@ -51,16 +51,17 @@ bool registry_field_is_number(enum registry_field field)
     return fields[field].is_number;
 }
 
-static bool is_id_char(char c)
+/* As option node.id has it: neither '.' nor '-' in front. */
+static bool is_id_char(char c, bool is_first)
 {
-    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '.' ||
-           c == '_' || c == '-';
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_' ||
+           (!is_first && (c == '.' || c == '-'));
 }
 
 bool registry_id_is_valid(struct slice id)
 {
     for (size_t i = 0; i < id.len; i++) {
-        if (!is_id_char(id.ptr[i]))
+        if (!is_id_char(id.ptr[i], i == 0))
             return false;
     }
     return id.len > 0 && id.len <= REGISTRY_ID_MAX;

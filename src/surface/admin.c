@@ -63,9 +63,30 @@ static bool fail(struct admin_call *call, const char *error)
     return false;
 }
 
+static bool has_member(const cJSON *command, const char *name)
+{
+    return cJSON_GetObjectItemCaseSensitive(command, name) != NULL;
+}
+
 static const char *string_member(const cJSON *command, const char *name)
 {
     return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(command, name));
+}
+
+static bool is_text_or_absent(const cJSON *command, const char *name)
+{
+    return !has_member(command, name) || string_member(command, name) != NULL;
+}
+
+/* Whom a command is about: a connection, or a user's. */
+static bool check_whom(struct admin_call *call, const cJSON *command)
+{
+    if (!is_text_or_absent(command, "user"))
+        return fail(call, "user is not a string");
+    if (!is_text_or_absent(command, "conn"))
+        return fail(call, "conn is not a string");
+    return has_member(command, "user") || has_member(command, "conn") ||
+           fail(call, "user or conn is missing");
 }
 
 /* --- the commands --------------------------------------------------------------------------- */
@@ -99,12 +120,12 @@ static bool prepare_notice(struct admin_call *call, const cJSON *command, struct
         return fail(call, "data is missing");
     if (data.len > DATA_BYTES_MAX)
         return fail(call, "data is over 65536 bytes");
-    if (cJSON_HasObjectItem(command, "channel") &&
+    if (has_member(command, "channel") &&
         (channel == NULL || !channel_is_valid(slice_str(channel))))
         return fail(call, "channel is not a channel name");
-    if (cJSON_HasObjectItem(command, "user") && string_member(command, "user") == NULL)
+    if (!is_text_or_absent(command, "user"))
         return fail(call, "user is not a string");
-    call->to_user = cJSON_HasObjectItem(command, "user");
+    call->to_user = has_member(command, "user");
     call->channel = channel != NULL ? mem_strdup(channel) : NULL;
     call->notice = message_notice(data);
     return true;
@@ -126,10 +147,9 @@ static bool prepare_kick(struct admin_call *call, const cJSON *command, struct s
     const char *conn = string_member(command, "conn");
     const char *reason = string_member(command, "reason");
     const cJSON *code = cJSON_GetObjectItemCaseSensitive(command, "code");
-    call->to_user = string_member(command, "user") != NULL;
-    if (conn == NULL && !call->to_user)
-        return fail(call, "user or conn is missing");
-    if (cJSON_HasObjectItem(command, "reason") &&
+    if (!check_whom(call, command))
+        return false;
+    if (has_member(command, "reason") &&
         (reason == NULL || strlen(reason) > WS_CONTROL_PAYLOAD_MAX - 2))
         return fail(call, "reason is not a string of at most 123 bytes");
     call->code = WS_CLOSE_KICKED;
@@ -244,11 +264,10 @@ static bool prepare_undrain(struct admin_call *call, const cJSON *command, struc
 static bool prepare_unsubscribe(struct admin_call *call, const cJSON *command, struct slice text)
 {
     (void)text;
-    const char *user = string_member(command, "user");
     const char *conn = string_member(command, "conn");
     const char *channel = string_member(command, "channel");
-    if (user == NULL && conn == NULL)
-        return fail(call, "user or conn is missing");
+    if (!check_whom(call, command))
+        return false;
     if (channel == NULL || !channel_is_valid(slice_str(channel)))
         return fail(call, "channel is missing, or not a channel name");
     call->conn = conn != NULL ? mem_strdup(conn) : NULL;
@@ -449,6 +468,25 @@ static bool is_for_us(const struct admin *a, const cJSON *command)
     return name == NULL || strcmp(name, a->setup.config->node.id) == 0;
 }
 
+/* cJSON ends a text at an escaped NUL: a command must not be taken for what stands in front of it.
+ * A notice's data is passed on as it was written. */
+static bool is_cut_short(struct slice text)
+{
+    struct json_members members;
+    struct slice key, value;
+    bool found = !json_members_init(&members, text);
+    while (!found && json_members_next(&members, &key, &value))
+        found =
+            json_has_escaped_nul(key) || (!slice_is(key, "data") && json_has_escaped_nul(value));
+    return found;
+}
+
+/* A "Node" too: what was meant for one is not to be done by all. */
+static bool has_unusable_node(const cJSON *command)
+{
+    return cJSON_HasObjectItem(command, "node") && string_member(command, "node") == NULL;
+}
+
 static void start(struct admin *a, const cJSON *command, struct slice text)
 {
     struct admin_call *call = mem_zalloc(sizeof *call);
@@ -456,11 +494,13 @@ static void start(struct admin *a, const cJSON *command, struct slice text)
     call->admin = a;
     call->row = find_row(cmd);
     bool id_ok = admin_read_id(command, call->id);
-    if (!id_ok)
+    if (is_cut_short(text))
+        call->error = "a text holds an escaped NUL";
+    else if (!id_ok)
         call->error = "id is not a short text or a whole number";
     else if (!read_trace(command, call))
         call->error = "trace is not 1 to 64 bytes of printable ASCII without space";
-    else if (cJSON_HasObjectItem(command, "node") && string_member(command, "node") == NULL)
+    else if (has_unusable_node(command))
         call->error = "node is not a string";
     else if (cmd == NULL)
         call->error = "cmd is missing";

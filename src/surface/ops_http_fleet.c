@@ -56,7 +56,8 @@ struct fleet_call {
     struct evhttp_request *request; /* NULL once it is answered */
     struct buf command;
     char id[ADMIN_ID_BYTES_MAX + 1];
-    struct buf node; /* whom it is addressed to; len 0: everybody */
+    struct buf node; /* whom it is addressed to, if anybody */
+    bool has_node;
     struct awaited *awaited;
     size_t awaited_count;
     struct loop_timer *tick;
@@ -351,12 +352,12 @@ static bool choose_awaited(struct fleet_call *call, const struct registry_answer
     call->awaited = mem_zalloc((answer->count + 1) * sizeof *call->awaited);
     for (size_t i = 0; i < answer->count; i++) {
         const char *id = answer->nodes[i].id;
-        if (call->node.len > 0 && !slice_is(buf_slice(&call->node), id))
+        if (call->has_node && !slice_is(buf_slice(&call->node), id))
             continue;
         has_own = has_own || strcmp(id, own) == 0;
         await(call, id);
     }
-    if (!has_own && (call->node.len == 0 || slice_is(buf_slice(&call->node), own)))
+    if (!has_own && (!call->has_node || slice_is(buf_slice(&call->node), own)))
         await(call, own);
     return call->awaited_count > 0;
 }
@@ -449,8 +450,8 @@ static void start(struct ops_fleet *f, struct evhttp_request *request, const cJS
     call->on_link = 1;
     memcpy(call->id, id, sizeof id);
     write_command(call, command, text, trace);
-    if (node != NULL)
-        buf_append_str(&call->node, node);
+    call->has_node = node != NULL;
+    buf_append_str(&call->node, node != NULL ? node : "");
     list_append(&f->calls, &call->member);
     f->call_count++;
     note_trace(call, command, trace);

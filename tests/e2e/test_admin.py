@@ -37,6 +37,13 @@ def test_a_notice_reaches_everyone(operator, nodes, connect):
         ("n1", "notice", True, 5), ("n2", "notice", True, 5)]
 
 
+def test_a_notice_may_hold_a_nul_and_members_of_tomorrow(operator, nodes, connect):
+    client = connect(nodes[0])
+    replies = operator.ask(2, cmd="notice", data="a\0b", User=5, reason=5)
+    assert [r["ok"] for r in replies] == [True, True]
+    assert client.expect("notice")["data"] == "a\0b"
+
+
 def test_a_notice_to_a_channels_subscribers(operator, nodes, connect):
     inside = [connect(node) for node in nodes]
     for client in inside:
@@ -170,6 +177,13 @@ BAD = [
     {"cmd": "loglevel", "level": "loud"},
     {"cmd": "loglevel", "level": 3},
     {"cmd": "ping", "node": 5},
+    {"cmd": "ping", "Node": "n2"},
+    {"cmd": "ping", "node": "n1\0x"},
+    {"cmd": "ping\0x"},
+    {"cmd\0x": "ping"},
+    {"cmd": "kick", "conn": "x", "user": 5},
+    {"cmd": "kick", "conn": 5, "user": "x"},
+    {"cmd": "unsubscribe", "conn": "x", "user": 5, "channel": "quote:A"},
 ]
 
 
@@ -191,7 +205,7 @@ def test_a_bad_command_is_answered_counted_and_changes_nothing(world, redis, con
                                      b"[" * 100000, b"@e:1:1 {\"cmd\":\"ping\"}"],
                          ids=lambda p: repr(p[:30]))
 def test_what_is_no_command_at_all(world, redis, connect, operator, payload):
-    """failures.md 9: counted, never fatal."""
+    """Counted, never fatal."""
     node = world.node(redis)
     client = connect(node)
     redis.publish("admin", payload)

@@ -171,10 +171,11 @@ def test_a_command_for_one_node(fleet):
 
 
 def test_a_command_for_nobody_is_not_sent(fleet):
-    reply = post(fleet[0], {"cmd": "ping", "node": "n9", "id": "lost"})
-    body = reply.json()
-    assert reply.status == 404 and body["name"] == "unknown_node"
-    assert body["replies"] == [] and body["missing"] == ["n9"]
+    for nobody in ("n9", ""):
+        reply = post(fleet[0], {"cmd": "ping", "node": nobody, "id": "lost"})
+        body = reply.json()
+        assert reply.status == 404 and body["name"] == "unknown_node"
+        assert body["replies"] == [] and body["missing"] == [nobody]
 
 
 def test_an_id_of_ones_own(fleet, fleet_redis):

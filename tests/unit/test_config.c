@@ -428,6 +428,7 @@ static void test_value_errors(void)
         {"node.pace_ms=18446744073709551617",
          "node.pace_ms: \"18446744073709551617\" is not a whole number from 0 to 1000"},
         {"node.id=a b", "node.id: \"a b\" may hold only 0-9 A-Z a-z '.' '_' and '-'"},
+        {"node.id=-a", "node.id: \"-a\" may not begin with '.' or '-'"},
         {"node.id=a\nready", "node.id: \"a?ready\" holds a control character"},
         {"node.advertise=h",
          "node.advertise: \"h\" is not host:port or [v6]:port with a port from 0 to 65535"},

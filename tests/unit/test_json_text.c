@@ -326,6 +326,17 @@ static void test_every_byte_makes_a_valid_string(void)
     buf_fini(&out);
 }
 
+static void test_escaped_nuls(void)
+{
+    static const char *const with[] = {"\"\\u0000\"", "[1,\"a\\u0000b\"]", "\"\\\\\\u0000\""};
+    static const char *const without[] = {"\"\"", "\"u0000\"", "\"\\\\u0000\"",
+                                          "\"\\u0001\\u000a\"", "\"\\n\""};
+    for (size_t i = 0; i < sizeof with / sizeof *with; i++)
+        CU_ASSERT_TRUE(json_has_escaped_nul(slice_str(with[i])));
+    for (size_t i = 0; i < sizeof without / sizeof *without; i++)
+        CU_ASSERT_FALSE(json_has_escaped_nul(slice_str(without[i])));
+}
+
 static const struct unit_test tests[] = {
     {"valid texts", test_valid_texts},
     {"invalid texts", test_invalid_texts},
@@ -339,6 +350,7 @@ static const struct unit_test tests[] = {
     {"elements are cut as written", test_elements_are_cut_as_written},
     {"strings are escaped", test_strings_are_escaped},
     {"every byte makes a valid string", test_every_byte_makes_a_valid_string},
+    {"escaped NULs", test_escaped_nuls},
     {NULL, NULL},
 };
 const struct unit_suite suite_json_text = {"json_text", tests};

@@ -99,8 +99,8 @@ static void test_ids(void)
     CU_ASSERT_TRUE(registry_id_is_valid(slice_str("host-1.example_2")));
     CU_ASSERT_TRUE(registry_id_is_valid(slice_of(longest, REGISTRY_ID_MAX)));
     CU_ASSERT_FALSE(registry_id_is_valid(slice_of(longest, REGISTRY_ID_MAX + 1)));
-    static const char *const bad[] = {"",    " ",   "a b",      "a\n", "a\"",
-                                      "a:b", "{a}", "\xc3\xa9", "a/b"};
+    static const char *const bad[] = {"",    " ",        "a b", "a\n", "a\"", "a:b",
+                                      "{a}", "\xc3\xa9", "a/b", "-a",  ".a"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         CU_ASSERT_FALSE(registry_id_is_valid(slice_str(bad[i])));
     CU_ASSERT_FALSE(registry_id_is_valid(slice_of("a\0b", 3)));
