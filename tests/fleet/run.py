@@ -151,9 +151,11 @@ async def settle(market, clients):
         await asyncio.sleep(0.1)
 
 
-def judge(fleet, counts, behind, args):
+def judge(fleet, counts, behind, runs, args):
     """What was wrong."""
     faults = list(counts.faults)
+    if args.disturb == "interrupt" and runs < 2:
+        faults.append("the script was not interrupted")
     faults += [f"{c.name} does not have everything: {c.positions}" for c in behind[:5]]
     if args.disturb == "none":
         if counts.refused_connects or counts.lost:
@@ -208,7 +210,7 @@ async def run(args, directory):
         took_s = time.monotonic() - begun
         behind = await settle(market, clients)
         report(counts, market, runs, took_s)
-        return judge(fleet, counts, behind, args)
+        return judge(fleet, counts, behind, runs, args)
     finally:
         for task in tasks:
             task.cancel()
@@ -227,6 +229,8 @@ def main():
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     args = parser.parse_args()
     print(f"seed {args.seed}", flush=True)
+    # Where it is started in the background SIGINT is ignored, and no child of bash could undo that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     with tempfile.TemporaryDirectory(prefix="tc-fleet-") as directory:
