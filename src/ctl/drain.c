@@ -20,9 +20,9 @@
 #include <stdio.h>
 
 #define REPLY_MS        2000 /* nodes answer in milliseconds */
-#define DRAIN_S_MAX     86400
-#define TIMEOUT_S_SPARE 60  /* behind --seconds, for the node's grace and its last clients */
-#define TIMEOUT_S       600 /* without --seconds: the node's drain_s is not known here */
+#define DRAIN_S_MAX     3600 /* that nodes accept */
+#define TIMEOUT_S_SPARE 60   /* behind --seconds, for the node's grace and its last clients */
+#define TIMEOUT_S       600  /* without --seconds: the node's drain_s is not known here */
 #define LOOK_MS         500
 #define GONE_MS         10000 /* not registered for so long: it is not there any more */
 

@@ -156,6 +156,7 @@ MISUSE = [
     (["drain", 'n"1'], "a node's id"),
     (["drain", "n1", "--timeout", "x"], "whole number"),
     (["drain", "--seconds", "-1", "n1"], "whole number from 0"),
+    (["drain", "--seconds", "3601", "n1"], "from 0 to 3600"),
     (["nodes", "x"], "too many arguments"),
     (["sim", "x"], "too many arguments"),
     (["sim", "--rate", "fast"], "no number"),
