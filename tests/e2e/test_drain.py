@@ -229,6 +229,28 @@ def test_nothing_of_all_is_lost_by_leaving(node_of, redis, wire):
     node.process = None
 
 
+def test_a_batch_that_is_being_collected_is_not_lost_by_leaving(node_of, operator, connect):
+    node = node_of({"namespace.trade.mode": "all", "namespace.trade.batch_ms": 60000})
+    client = connect(node, channels="trade:A")
+    client.wait_for("ack")
+    for number in range(3):
+        operator.redis.publish("trade:A", number)
+    node.wait_metric("tickcast_publications_total", 3)
+    operator.ask(cmd="drain", seconds=0)
+    client.wait_for("drain")
+    assert [item["data"] for item in client.items(3)] == [0, 1, 2]
+    assert leave(client)[0] == 4200
+
+
+def test_an_echo_leaves_with_the_others(node_of, operator, wire):
+    node = node_of({"node.echo": "yes"})
+    echo = wire(node)
+    echo.upgrade("/echo")
+    operator.ask(cmd="drain", seconds=60)
+    echo.expect_close(4200)
+    eventually(lambda: "state=drained" in node.log())
+
+
 def test_what_the_kernel_holds_is_not_lost_by_leaving(node_of, operator, wire):
     """It took all bytes, and could not send them: who speaks later would get a reset for them."""
     node = node_of({})
@@ -261,6 +283,18 @@ def test_who_takes_nothing_does_not_hold_up_the_end(node_of, redis, wire):
     node.terminate()
     assert node.wait(30 * SLOWER) == 0
     assert "event=drain_cut" in node.log()
+    node.process = None
+
+
+def test_a_socket_that_asks_for_nothing_does_not_hold_up_the_end(node_of, wire):
+    """Browsers keep spare ones."""
+    node = node_of({"listen.drain_s": 0})
+    spare = wire(node)
+    eventually(lambda: node.metric("tickcast_sockets") == 1)
+    node.terminate()
+    assert spare.read_to_end(20 * SLOWER) == b""
+    assert node.wait(20 * SLOWER) == 0
+    assert "event=stopped sockets_left=0" in node.log()
     node.process = None
 
 
