@@ -447,6 +447,28 @@ def test_the_units_are_clean(installed, tmp_path):
         (ROOT / "conf/tickcast.conf").read_text()
 
 
+def test_the_service_suits_the_program():
+    """A drain as long as the defaults make it is not cut off, nor do descriptors run out first."""
+    unit = dict(line.split("=", 1) for line in (ROOT / "systemd/tickcast@.service").read_text()
+                .splitlines() if "=" in line and not line.startswith("#"))
+    defaults = (ROOT / "conf/tickcast.conf").read_text()
+    planned_s = sum(int(re.search(rf"^#{key} = (\d+)$", defaults, re.M)[1])
+                    for key in ("drain_grace_s", "drain_s"))
+    assert int(unit["TimeoutStopSec"]) >= planned_s + 10 + 5  # close frames, and a slow machine
+    assert int(unit["LimitNOFILE"]) >= 1_000_000
+    assert unit["Type"] == "notify" and int(unit["WatchdogSec"]) > 0
+    assert unit["RestartPreventExitStatus"] == "2"
+
+
+def test_the_service_is_in_a_sandbox(tmp_path):
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    done = subprocess.run(["systemd-analyze", "security", "--offline=true", "--threshold=12",
+                           "--no-pager", ROOT / "systemd/tickcast@.service"], capture_output=True,
+                          text=True, timeout=60, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+
+
 @pytest.mark.plain
 @pytest.mark.limit(120)
 def test_the_real_systemd(tmp_path):
