@@ -140,9 +140,21 @@ redis_try() { # LIMIT_S COMMAND...
     elif [ ${#output} -ge $REPLY_BYTES_MAX ]; then
         redis_trouble="more than $REPLY_BYTES_MAX bytes of answers"
     else
-        redis_trouble=$(clean "${redis_lines[0]:-no answer}")
+        redis_trouble=$(clean "$(first_error)")
     fi
     return 1
+}
+
+# Of redis_lines, which lack an answer: what Redis, or redis-cli, complains of.
+first_error() {
+    local line
+    for line in "${redis_lines[@]}"; do
+        [[ $line != '(error) '* && $line != 'AUTH failed'* ]] || {
+            printf '%s' "${line#(error) }"
+            return
+        }
+    done
+    printf '%s' "${redis_lines[0]:-no answer}"
 }
 
 redis() { # COMMAND...

@@ -176,6 +176,22 @@ def test_publish_quote_without_redis(world):
     assert done.returncode == 1 and "refused" in done.stderr
 
 
+@pytest.mark.plain
+def test_a_publisher_that_may_do_no_more(redis):
+    """As docs/operations.md sets up its ACL: it is published, and the exit status says so."""
+    redis("ACL", "SETUSER", "feed", "on", ">pw", "resetchannels", "&tc:quote:*", "+publish",
+          "~{tc:quote:*}*", "+eval", "+evalsha", "+@read", "+@write", "+time")
+    url = redis.url.replace("redis://", "redis://feed:pw@")
+    def run_as_feed(name, *args):
+        return subprocess.run([str(ROOT / "scripts" / name), "--redis", url, *args], timeout=20,
+                              capture_output=True, text=True, check=False)
+    done = run_as_feed("publish-quote", "--stamped", "quote:A", "1")
+    assert done.returncode == 0 and re.fullmatch(r"1 \w+\n", done.stdout), done.stderr
+    assert "not known who follows: NOPERM" in done.stderr
+    done = run_as_feed("status")
+    assert done.returncode == 2 and "Redis: NOPERM" in done.stderr
+
+
 # --- canary ---------------------------------------------------------------------------------------
 
 def canary(redis, *args):
