@@ -202,6 +202,21 @@ def test_a_node_that_does_not_reply_is_named(fleet, fleet_redis, ghost):
     assert body["replies"] == [] and body["missing"] == ["ghost", "n1", "n2", "n3"]
 
 
+def test_more_commands_than_may_wait(fleet, ghost):
+    """Each waits for the ghost."""
+    replies = []
+    threads = [threading.Thread(target=lambda: replies.append(post(fleet[0], {"cmd": "ping"})))
+               for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    refused = [r.json() for r in replies if r.status == 429]
+    assert {r.status for r in replies} == {200, 429} and refused[0]["name"] == "rate_limited"
+    assert all(r.json()["missing"] == ["ghost"] for r in replies if r.status == 200)
+    assert "missing" not in post(fleet[0], {"cmd": "ping", "node": "n2"}).json()
+
+
 def test_replies_that_something_else_wrote(fleet, fleet_redis, ghost):
     """They are looked at in Redis: none of them costs the link, none breaks the answer."""
     result = []

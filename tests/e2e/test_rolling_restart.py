@@ -320,6 +320,18 @@ def test_entries_of_megabytes(rolling, fleet, redis):
     assert done.returncode == DONE and "3 of 3 nodes" in done.stdout
 
 
+def test_an_odd_entry_that_comes_in_the_middle(rolling, fleet, redis):
+    fleet["n1"].gets_ready = False
+    process = rolling.start("--ready-timeout", 3)
+    eventually(lambda: ("restart", "n1") in fleet.log)
+    redis("ZADD", "tc:nodes", int(time.time() * 1000) + 60000, "a b")
+    fleet["n1"].state = "ready"
+    status, _, errors = rolling.end(process)
+    assert status == UNFIT and "n2 is not restarted" in errors, errors
+    assert 'no node has written: "a b"' in errors
+    assert [entry[:2] for entry in fleet.log] == [("drain", "n1"), ("restart", "n1")]
+
+
 def test_numbers_with_leading_zeros(rolling, fleet, redis):
     fleet["n2"].extra = {"clients": "008", "capacity": "00100"}
     seen(redis, "n2", clients="008")
