@@ -101,6 +101,17 @@ def test_a_node_that_stops_says_draining(world, redis, wire):
     assert redis("EXISTS", "tc:node:n1") == 0
 
 
+def test_a_drain_is_registered_at_once(world, redis, operator):
+    """Not with the next of the writes that come every two seconds."""
+    world.node(redis)
+    wait_entry(redis, "n1", state="ready")
+    for _ in range(5):
+        operator.ask(1, cmd="drain")
+        eventually(lambda: entry(redis, "n1")["state"] == "draining", 0.8 * SLOWER)
+        operator.ask(1, cmd="undrain")
+        wait_entry(redis, "n1", state="ready")
+
+
 def test_a_suspect_feed_is_visible(world, redis):
     """ready, because it was once; but whoever looks for a good node must know."""
     node = world.node(redis)

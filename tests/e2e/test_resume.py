@@ -578,6 +578,25 @@ def test_a_slow_redis_costs_no_session(world, redis, connect):
     assert ack["resumed"] is True and ack["accepted"] == 2 and ack["session"] == session
 
 
+def test_a_node_ends_when_redis_has_every_session(world, redis, connect):
+    """More of them than are on the link at once, and Redis does not answer just now."""
+    node = world.node(redis, settings={**SETTINGS, "redis.canary_ms": 20000, "listen.drain_s": 0})
+    clients = [connect(node, session="new") for _ in range(300)]
+    redis.pause()
+    try:
+        node.terminate()
+        eventually(lambda: "event=drain state=drained" in node.log())
+        eventually(lambda: node.metric("tickcast_sockets") == 0)
+        # Without anything to wait for it would have ended by the third look at its loops.
+        looks = node.metric("tickcast_loop_lag_seconds_count")
+        eventually(lambda: node.metric("tickcast_loop_lag_seconds_count") > looks + 6)
+    finally:
+        redis.resume()
+    assert node.wait(20 * SLOWER) == 0
+    node.process = None
+    assert len(redis("KEYS", "{tc:session:*")) == len(clients)
+
+
 def test_gone_before_the_answer(nodes, redis, connect):
     """Who asks and is gone before it is told has not used the session up."""
     client, session = open_session(connect, nodes[0], channels="trade:A")
