@@ -14,7 +14,7 @@ def nodes(world, redis):
 
 
 def test_every_node_answers_ping(operator, nodes, redis):
-    """failures.md 8: the operator knows which nodes acted."""
+    """The operator knows which nodes acted."""
     replies = operator.ask(2, cmd="ping")
     assert [r["node"] for r in replies] == ["n1", "n2"]
     for reply in replies:

@@ -23,7 +23,7 @@ def fake():
 
 
 def test_a_link_that_is_open_but_dead_is_redone(world, fake):
-    """failures.md 1: sockets stay open, nothing arrives. Never ready, and dialled again."""
+    """Sockets stay open, nothing arrives. Never ready, and dialled again."""
     redis = fake()
     node = world.node(redis.url, settings={"redis.canary_ms": 100}, ready=False)
     eventually(lambda: redis.accepted >= 6, 10 * SLOWER, "three dials of each link")

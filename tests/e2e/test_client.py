@@ -192,7 +192,7 @@ def test_the_bare_text_ping(shared, connect):
 
 
 def test_heartbeat_when_nothing_else_is_sent(world, redis, connect):
-    """failures.md 22: a quiet symbol does not look like a frozen feed."""
+    """A quiet symbol does not look like a frozen feed."""
     node = world.node(redis, settings={"node.heartbeat_ms": 300})
     client = connect(node)
     assert client.hello["heartbeat_ms"] == 300
@@ -235,7 +235,7 @@ class TestLiveness:
             client.nothing_more()
 
     def test_a_client_that_does_not_answer_is_reaped(self, lively, wire, connect):
-        """failures.md 28: closed after two unanswered pings, well under a minute."""
+        """Closed after two unanswered pings, well under a minute."""
         dead, begun = wire(lively).upgrade(), time.monotonic()
         pings = 0
         try:
@@ -270,7 +270,6 @@ class TestLiveness:
 
 
 def test_pongs_and_pings_do_not_count_against_the_rate(world, redis, connect, wire):
-    """failures.md 29"""
     node = world.node(redis, settings={"limits.commands_per_s": 5})
     one = wire(node).upgrade()
     one.recv_frame()
@@ -282,7 +281,7 @@ def test_pongs_and_pings_do_not_count_against_the_rate(world, redis, connect, wi
 
 
 def test_pong_overtakes_queued_data(world, redis, wire):
-    """failures.md 15: a pong must not stand behind megabytes that the client has yet to read."""
+    """A pong must not stand behind megabytes that the client has yet to read."""
     node = world.node(redis, settings={"limits.hard_bytes": 64 << 20, "limits.soft_bytes": 32 << 20})
     one = wire(node, receive_buffer=4096).upgrade("/ws?channels=trade:BIG")
     assert json.loads(one.recv_frame().payload)["action"] == "hello"

@@ -52,7 +52,7 @@ class Traffic:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_redis_cli_publish_reaches_every_client_on_every_node(world, redis, connect, workers):
-    """failures.md 6: the main job. The same bytes on all nodes, with a plain redis-cli."""
+    """The main job. The same bytes on all nodes, with a plain redis-cli."""
     nodes = world.cluster(3, settings={"node.workers": workers})
     clients = [c for _ in range(4) for c in subscribers(nodes, connect, "quote:TEST")]
     redis.wait_listeners("quote:TEST", 3)
@@ -63,7 +63,7 @@ def test_redis_cli_publish_reaches_every_client_on_every_node(world, redis, conn
 
 
 def test_a_node_hears_only_what_its_clients_want(world, redis, connect):
-    """failures.md 5: what nobody on a node wants never reaches it."""
+    """What nobody on a node wants never reaches it."""
     nodes = world.cluster(2)
     (client,) = subscribers(nodes[:1], connect, "quote:ONE")
     redis.wait_listeners("quote:ONE")
@@ -75,7 +75,6 @@ def test_a_node_hears_only_what_its_clients_want(world, redis, connect):
 
 
 def test_connections_to_redis_do_not_grow_with_clients(world, redis, connect):
-    """failures.md 4"""
     node = world.node(redis, settings={"node.workers": 2})
     before = len(redis("CLIENT", "LIST").splitlines())
     clients = [connect(node, channels=f"quote:{i}") for i in range(100)]
@@ -124,7 +123,7 @@ def test_a_prefix_of_its_own(world, redis, connect):
 @pytest.mark.limit(60)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_redis_killed_under_traffic_and_back(world, redis, connect, workers):
-    """failures.md 2: nobody is disconnected; suspect, then ok; what is published after its return
+    """Nobody is disconnected; suspect, then ok; what is published after its return
     arrives within two seconds; the nodes heal without any client doing anything."""
     nodes = world.cluster(3, settings={**FAST, "node.workers": workers})
     clients = subscribers(nodes, connect, "quote:K", "trade:K")
@@ -181,7 +180,7 @@ def test_items_after_an_outage_are_new_to_the_client(world, redis, connect):
 
 
 def test_subscribing_during_an_outage(world, redis, connect):
-    """failures.md 3: accepted at once, with the feed's state in the ack, and healed later."""
+    """Accepted at once, with the feed's state in the ack, and healed later."""
     node = world.node(redis, settings=FAST)
     (client,) = subscribers([node], connect, "quote:OLD")
     redis.kill()
@@ -232,7 +231,7 @@ def test_redis_absent_at_the_start(world, connect):
 
 
 def test_redis_that_hangs(world, redis, connect):
-    """failures.md 1: sockets stay open, nothing moves: silence is not health. The canary tells."""
+    """Sockets stay open, nothing moves: silence is not health. The canary tells."""
     node = world.node(redis, settings=FAST)
     (client,) = subscribers([node], connect, "quote:HANG")
     redis.pause()
@@ -252,7 +251,7 @@ def test_redis_that_hangs(world, redis, connect):
 
 
 def test_redis_drops_only_the_subscriber_link(world, redis, connect):
-    """failures.md 7: Redis throws a subscriber out that does not keep up; what was in its buffer
+    """Redis throws a subscriber out that does not keep up; what was in its buffer
     is gone. Detected, told, and redone."""
     node = world.node(redis, settings=FAST)
     (client,) = subscribers([node], connect, "quote:DROP")
@@ -264,7 +263,7 @@ def test_redis_drops_only_the_subscriber_link(world, redis, connect):
 
 
 def test_redis_that_loads_or_refuses_is_not_fatal(world, redis, connect):
-    """failures.md 4: Redis at its client limit answers with an error and closes."""
+    """Redis at its client limit answers with an error and closes."""
     redis("CONFIG", "SET", "maxclients", "1")
     node = world.node(redis, ready=False, settings=FAST)
     eventually(lambda: node.metric("tickcast_redis_errors_total") >= 2, 10 * SLOWER)
@@ -289,7 +288,7 @@ def test_at_least_one_try_a_second(world):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_storm_of_malformed_payloads(world, redis, connect, workers):
-    """failures.md 9: one bad payload on a bus channel must not kill every node at once."""
+    """One bad payload on a bus channel must not kill every node at once."""
     nodes = world.cluster(2, settings={"node.workers": workers})
     clients = subscribers(nodes, connect, "quote:STORM")
     redis.wait_listeners("quote:STORM", 2)
@@ -351,7 +350,7 @@ def test_a_spare_socket_does_not_hold_up_the_end(world, redis, wire):
 
 
 def test_a_draining_node_takes_nobody_new(world, redis, connect, wire):
-    """failures.md 26: refused before the 101, with Retry-After, or not accepted at all."""
+    """Refused before the 101, with Retry-After, or not accepted at all."""
     node = world.node(redis, settings={"listen.drain_s": 2, "listen.drain_grace_s": 1})
     client = connect(node)
     node.terminate()

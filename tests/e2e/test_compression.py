@@ -288,7 +288,7 @@ def test_no_message_leans_on_the_one_before(packed):
 ], ids=["garbage", "cut", "context", "utf8", "rsv2", "rsv12", "ping", "continuation",
         "one-over", "bomb"])
 def test_bad_compressed_data(node, packed, data, codes):
-    """failures.md 16: the inflated size is bounded, and nobody else notices."""
+    """The inflated size is bounded, and nobody else notices."""
     packed.send(data)
     packed.expect_close(*codes)
     assert node.get("/healthz").status == 200

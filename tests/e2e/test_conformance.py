@@ -42,7 +42,7 @@ SIZES = [0, 1, 7, 124, 125, 126, 127, 128, 129, 255, 256, 65534, 65535, 65536, 6
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 @pytest.mark.parametrize("size", SIZES)
 def test_every_length_form_comes_back(echo, opcode, size):
-    """1.1, 1.2; failures.md 16: a message of 65,536 bytes is a message like any other."""
+    """1.1, 1.2: a message of 65,536 bytes is a message like any other."""
     payload = b"*" * size if opcode == TEXT else bytes(i & 255 for i in range(size))
     echo.send_frame(opcode, payload)
     echo.expect(opcode, payload)
@@ -456,7 +456,7 @@ class TestMessageLimit:
         frame(TEXT, b"x" * 600, fin=False) + header(CONT, 1 << 40) + b"mask",
     ], ids=range(8))
     def test_over_the_limit(self, small, wire, data):
-        """failures.md 16: refused on the header alone, before any of the payload."""
+        """Refused on the header alone, before any of the payload."""
         echo = wire(small).upgrade("/echo")
         echo.send(data)
         echo.expect_close(1009)

@@ -101,7 +101,7 @@ VARIANTS = list(upgrade_variants())
 
 @pytest.mark.parametrize("options, statuses", [v[1:] for v in VARIANTS], ids=[v[0] for v in VARIANTS])
 def test_upgrades_that_are_refused(node, wire, options, statuses):
-    """failures.md 26: refused in HTTP, before the 101, so that a client's back-off is not reset."""
+    """Refused in HTTP, before the 101, so that a client's back-off is not reset."""
     one = wire(node)
     if options.get("method") == "HEAD":
         one.send(one.request(**options))
@@ -190,7 +190,7 @@ def test_echo_is_off_unless_asked_for(world, redis, wire):
 # --- limits -----------------------------------------------------------------------------------
 
 def test_503_at_max_connections(world, redis, wire, connect):
-    """failures.md 26: with Retry-After, before the 101; a place that was freed is given again."""
+    """With Retry-After, before the 101; a place that was freed is given again."""
     node = world.node(redis, settings={"listen.max_connections": 3})
     clients = [connect(node) for _ in range(3)]
     one = wire(node)

@@ -100,7 +100,7 @@ def test_traffic_moves_the_counters(node, bus, connect):
 
 
 def test_snapshots_do_not_count_as_latency(node, bus, connect):
-    """failures.md 23: an old value sent as a snapshot says nothing about delivery."""
+    """An old value sent as a snapshot says nothing about delivery."""
     first = connect(node, channels="quote:OLD")
     first.expect("ack")
     bus.publish("quote:OLD", "1")

@@ -89,7 +89,7 @@ PAYLOADS = [
 @pytest.mark.parametrize("payload", PAYLOADS, ids=lambda p: repr(p[:40]))
 @pytest.mark.parametrize("stamped", [False, True])
 def test_data_is_the_publishers_json_byte_for_byte(shared, bus, connect, payload, stamped):
-    """failures.md 20: a price is never parsed and printed again."""
+    """A price is never parsed and printed again."""
     channel = f"quote:BYTES{PAYLOADS.index(payload)}-{stamped}"
     client = connect(shared, channels=channel)
     client.expect("ack")
@@ -175,7 +175,7 @@ class TestSnapshots:
         return client
 
     def test_a_snapshot_is_the_last_value(self, shared, bus, connect, channel, first):
-        """failures.md 17: `snap` says that it replaces."""
+        """`snap` says that it replaces."""
         late = connect(shared)
         late.send(action="subscribe", channels=[channel], id=1)
         assert late.recv()["action"] == "ack"  # before the first item of its channels
@@ -289,7 +289,7 @@ def test_stamped_publications(shared, bus, connect):
 
 
 def test_seq_never_stands_still_or_goes_back_within_an_epoch(shared, bus, connect):
-    """failures.md 18: what a strict client would ignore is not sent as if it were new."""
+    """What a strict client would ignore is not sent as if it were new."""
     client = connect(shared, channels="quote:BACK")
     client.expect("ack")
     for seq in (5, 5, 4, 6, 6, 1, 7):
@@ -324,7 +324,7 @@ BAD_STAMPS = ["@", "@ {}", "@@", "@e", "@e:1", "@e:1:1", "@e:1:1{}", "@:1:1 {}",
 
 @pytest.mark.parametrize("payload", BAD_STAMPS, ids=ascii)
 def test_a_bad_stamp_is_dropped_and_counted(shared, bus, connect, payload):
-    """failures.md 9: counted, dropped, never fatal, never forwarded."""
+    """Counted, dropped, never fatal, never forwarded."""
     channel = f"quote:BADSTAMP{BAD_STAMPS.index(payload)}"
     client = connect(shared, channels=channel)
     client.expect("ack")
@@ -421,7 +421,7 @@ def test_raw_takes_no_commands(shared, bus, connect):
 # --- slow clients -------------------------------------------------------------------------------
 
 def test_a_stuck_client_of_mode_all_is_closed_and_costs_nobody_else(world, redis, wire, connect):
-    """failures.md 12: a bounded queue, then 4101 slow."""
+    """A bounded queue, then 4101 slow."""
     node = world.node(redis, settings={"limits.soft_bytes": 100_000, "limits.hard_bytes": 400_000})
     stuck = wire(node, receive_buffer=4096).upgrade("/ws?channels=trade:HOT")
     stuck.recv_frame()

@@ -49,7 +49,7 @@ def visit(node, count, offer=False, abort=False):
 @pytest.mark.plain
 @pytest.mark.parametrize("workers", [1, 2])
 def test_ten_thousand_visits_leave_nothing(world, redis, workers):
-    """failures.md 11: memory and descriptors are where they were, after a round to warm up."""
+    """Memory and descriptors are where they were, after a round to warm up."""
     node = world.node(redis, settings={"node.workers": workers})
     idle = node.descriptors()
     visit(node, 2000)
@@ -69,7 +69,7 @@ def test_ten_thousand_visits_leave_nothing(world, redis, workers):
 
 @pytest.mark.parametrize("path", ["/ws", "/echo"])
 def test_a_huge_frame_within_the_limit_takes_memory_as_it_comes(world, redis, wire, path):
-    """failures.md 16: announced lengths are checked before memory is taken."""
+    """Announced lengths are checked before memory is taken."""
     node = world.node(redis, settings={"node.echo": "yes", "limits.message_bytes": 1 << 30})
     ones = [wire(node).upgrade(path) for _ in range(20)]
     before = node.rss_kb()
@@ -96,7 +96,7 @@ def test_a_frame_of_100_mb_is_refused_at_the_default_limit(world, redis, wire):
 @pytest.mark.plain
 @pytest.mark.parametrize("offer", [False, True], ids=["plain", "deflate"])
 def test_idle_connections_cost_little(world, redis, offer):
-    """failures.md 10: with compression negotiated they cost the same, for there is no zlib state
+    """With compression negotiated they cost the same, for there is no zlib state
     per connection."""
     node = world.node(redis)
     options = dict(Sec_WebSocket_Extensions="permessage-deflate") if offer else {}
@@ -116,7 +116,7 @@ def test_idle_connections_cost_little(world, redis, offer):
 
 
 def test_mass_disconnect_with_compression(world, redis):
-    """failures.md 11: hundreds that leave at once while data is on its way."""
+    """Hundreds that leave at once while data is on its way."""
     node = world.node(redis, settings={"node.workers": 2})
     visit(node, 400, offer=True)
     node.wait_metric("tickcast_sockets", 0, timeout=20)
@@ -208,7 +208,7 @@ def test_a_flood_of_log_lines_that_nobody_reads(world, redis, connect):
 
 @pytest.mark.plain
 def test_one_hot_symbol_and_a_stuck_consumer(world, redis, wire, connect):
-    """failures.md 14: what is replaced or dropped for a stuck client is not leaked."""
+    """What is replaced or dropped for a stuck client is not leaked."""
     node = world.node(redis, settings={"limits.soft_bytes": 200_000, "limits.hard_bytes": 2 << 20})
     healthy = connect(node, channels="quote:HOT")
     healthy.expect("ack")

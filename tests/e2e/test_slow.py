@@ -183,7 +183,7 @@ def test_a_client_that_crawls_is_served_in_turn(node_of, redis, wire):
 @pytest.mark.plain
 @pytest.mark.limit(120)
 def test_one_hot_symbol_and_a_stuck_consumer(node_of, redis, wire):
-    """failures.md 14: what is replaced leaves nothing behind."""
+    """What is replaced leaves nothing behind."""
     node = node_of(SETTINGS)
     client = Slow(wire, node, channels=["quote:HOT"])
     batch = [("quote:HOT", json.dumps({"n": n, "x": "x" * 200})) for n in range(2000)]
