@@ -8,6 +8,8 @@
 #include "protocol/registry_entry.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #define NODES_MAX_TEXT "1000" /* more would not be a fleet of ours */
 
@@ -67,6 +69,15 @@ static bool read_ids(struct redis_client *redis, const struct ctl_target *target
     return done;
 }
 
+/* Redis orders by expiry, which is another order at each look. */
+static int compare_ids(const void *a, const void *b)
+{
+    const struct slice *x = a, *y = b;
+    size_t common = x->len < y->len ? x->len : y->len;
+    int order = common > 0 ? memcmp(x->ptr, y->ptr, common) : 0;
+    return order != 0 ? order : (x->len > y->len) - (x->len < y->len);
+}
+
 static bool read_all(struct redis_client *redis, const struct ctl_target *target, struct buf *out)
 {
     struct redis_answer ids;
@@ -74,6 +85,8 @@ static bool read_all(struct redis_client *redis, const struct ctl_target *target
     if (!read_ids(redis, target, &ids))
         return false;
     bool done = true;
+    if (ids.count > 1)
+        qsort(ids.elements, ids.count, sizeof *ids.elements, compare_ids);
     buf_append_str(out, "{\"nodes\":[");
     for (size_t i = 0; done && i < ids.count; i++) {
         if (ids.elements[i].ptr == NULL || !registry_id_is_valid(ids.elements[i]))

@@ -300,6 +300,13 @@ def register(redis, name, **fields):
     redis("HSET", f"tc:node:{name}", *[x for pair in fields.items() for x in pair])
 
 
+def test_nodes_are_ordered_by_id(redis, ctl):
+    for name in ("n2", "n10", "a", "n1"):
+        register(redis, name, state="ready")
+    rows = run(ctl, redis, "nodes").stdout.splitlines()[1:]
+    assert [row.split()[0] for row in rows] == ["a", "n1", "n10", "n2"]
+
+
 def begins_to_drain(redis):
     def begin(node, command):
         register(redis, node, state="draining", clients=2)
