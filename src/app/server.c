@@ -18,6 +18,7 @@
 #include "domain/registry.h"
 #include "domain/session_store.h"
 #include "domain/store.h"
+#include "protocol/registry_entry.h"
 #include "runtime/conn.h"
 #include "runtime/listener.h"
 #include "runtime/loop.h"
@@ -314,6 +315,10 @@ static void name_node(struct server *s)
     host[strcspn(host, ".")] = '\0';
     const char *port = strrchr(listener_address(s->listener), ':') + 1;
     buf_printf(&id, "%.40s-%s", host, port);
+    if (!registry_id_is_valid(buf_slice(&id))) { /* a host may be called anything */
+        buf_clear(&id);
+        buf_printf(&id, "node-%s", port);
+    }
     s->has_made_up_id = true;
     free(s->config->node.id);
     s->config->node.id = mem_strndup(id.data, id.len);

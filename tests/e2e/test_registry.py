@@ -1,11 +1,12 @@
 """The registry of nodes in Redis (docs/protocol.md, 6)."""
 
 import json
+import subprocess
 import time
 
 import pytest
 
-from world import SLOWER, WAIT, eventually
+from world import SLOWER, WAIT, Node, eventually
 
 LIFE_S = 6  # of an entry that nobody renews
 FIELDS = {"id", "address", "ops", "version", "started", "state", "feed", "clients", "capacity",
@@ -47,6 +48,32 @@ def test_an_entry_says_what_the_contract_says(world, redis):
     assert 0 < score - (seconds * 1000 + micros / 1000) <= LIFE_S * 1000
     # And it is renewed.
     eventually(lambda: float(redis("ZSCORE", "tc:nodes", "n1")) > score)
+
+
+class NodeOnHost(Node):
+    """On a host of this name."""
+
+    host = ""
+
+    def command_prefix(self):
+        script = 'printf "%s" "$0" >/proc/sys/kernel/hostname && exec "$@"'
+        return ["unshare", "--map-root-user", "--uts", "sh", "-c", script, self.host]
+
+
+@pytest.mark.parametrize("host, made", [("quotes-1.example.com", "quotes-1"), ("a b", "node"),
+                                        ("-x", "node")])
+def test_an_id_that_is_made_of_any_host_name(world, redis, host, made):
+    possible = subprocess.run(["unshare", "--map-root-user", "--uts", "sh", "-c",
+                               "printf x >/proc/sys/kernel/hostname"], check=False,
+                              capture_output=True)
+    if possible.returncode != 0:
+        pytest.skip("no host name of our own to be had here")
+    node = NodeOnHost(world.dir, redis.url, "n1", settings={"node.id": ""})
+    node.host = host
+    world.nodes.append(node)
+    node.start().wait_ready()
+    assert node.id == f"{made}-{node.port}"
+    eventually(lambda: names(node) == [node.id])
 
 
 def test_an_advertised_address(world, redis):
