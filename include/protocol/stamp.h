@@ -11,6 +11,7 @@
 
 #define STAMP_EPOCH_MAX  32                /* bytes of [0-9A-Za-z_-] */
 #define STAMP_NUMBER_MAX 9007199254740991u /* 2^53 - 1: what every JSON client can count to */
+#define STAMP_BYTES_MAX  68                /* of a whole stamp, its space included */
 
 struct stamp {
     struct slice epoch;   /* borrows */

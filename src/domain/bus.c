@@ -18,6 +18,7 @@
 #include "base/mem.h"
 #include "protocol/channel.h"
 #include "protocol/config_change.h"
+#include "protocol/stamp.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -315,11 +316,34 @@ bool bus_take_message(struct bus *b, struct bus_channel *c, struct slice payload
     return bus_take_now(b, c, payload);
 }
 
+static void on_oversize(void *arg, struct slice name, uint64_t bytes)
+{
+    struct bus *b = arg;
+    metrics_add(b->setup.metrics, METRIC_DROPPED_LARGE, 1);
+    bus_trace_forget(b);
+    log_often(LOG_FAULTS, LOG_WARN, "publication_too_large", LOG_SLICE("channel", name),
+              LOG_INT("bytes", bytes));
+}
+
+/* The link lets a stamp pass on top of the largest payload. */
+static bool is_oversize(const struct bus *b, struct slice message)
+{
+    size_t limit = (size_t)b->setup.config->limits.payload_bytes;
+    struct stamp stamp;
+    if (message.len <= limit)
+        return false;
+    return stamp_parse(message, &stamp) != STAMP_OK || stamp.payload.len > limit;
+}
+
 static void on_message(void *arg, struct slice name, struct slice payload)
 {
     struct bus *b = arg;
     struct slice channel = without_prefix(b, name);
     struct bus_channel *c = map_get(&b->channels, map_hash(channel), channel);
+    if (is_oversize(b, payload)) {
+        on_oversize(b, name, payload.len);
+        return;
+    }
     if (c == NULL)
         c = bus_mirror_meet(b, channel);
     if (c != NULL) {
@@ -334,15 +358,6 @@ static void on_message(void *arg, struct slice name, struct slice payload)
         b->setup.on_admin(b->setup.on_admin_arg, payload);
     else if (!feed_health_on_message(b->health, channel, payload))
         metrics_add(b->setup.metrics, METRIC_DROPPED_CHANNEL, 1);
-}
-
-static void on_oversize(void *arg, struct slice name, uint64_t bytes)
-{
-    struct bus *b = arg;
-    metrics_add(b->setup.metrics, METRIC_DROPPED_LARGE, 1);
-    bus_trace_forget(b);
-    log_often(LOG_FAULTS, LOG_WARN, "publication_too_large", LOG_SLICE("channel", name),
-              LOG_INT("bytes", bytes));
 }
 
 static void on_error_reply(void *arg, struct slice text)
@@ -535,6 +550,7 @@ void bus_start(struct bus *b)
     struct event_base *base = loop_base(b->setup.loop);
     b->command = redis_link_new(base, b->setup.dns, &link, &command_ops, b);
     link.is_subscriber = true;
+    link.payload_bytes += STAMP_BYTES_MAX;
     b->subscriber = redis_link_new(base, b->setup.dns, &link, &subscriber_ops, b);
     const struct feed_health_setup health = {
         .loop = b->setup.loop,
@@ -557,7 +573,7 @@ static void set_link_limits(struct bus *b, const struct config *next)
 {
     size_t bytes = (size_t)next->limits.payload_bytes;
     if (b->subscriber != NULL)
-        redis_link_set_payload_bytes(b->subscriber, bytes);
+        redis_link_set_payload_bytes(b->subscriber, bytes + STAMP_BYTES_MAX);
     b->reply_bytes = bytes > b->reply_bytes ? bytes : b->reply_bytes;
     if (b->command != NULL)
         redis_link_set_payload_bytes(b->command, b->reply_bytes);

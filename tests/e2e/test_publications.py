@@ -155,6 +155,22 @@ def test_a_publication_over_payload_bytes_is_dropped(world, redis, connect):
     assert node.is_ready()
 
 
+def test_a_stamp_does_not_count_against_payload_bytes(world, redis, connect):
+    """What the API takes is delivered, up to the last byte that it takes."""
+    node = world.node(redis, settings={"limits.payload_bytes": 1000})
+    client = connect(node, channels="quote:LARGE")
+    client.expect("ack")
+    fits = json.dumps("x" * 998)
+    longest = f"@{'e' * 32}:{2**53 - 2}:{2**53 - 1} "
+    redis.publish("quote:LARGE", longest + json.dumps("y" * 999))
+    redis.publish("quote:LARGE", longest + fits)
+    assert client.item()["data"] == "x" * 998
+    redis.publish("quote:LARGE", "@" + fits + "y" * 9)  # large, and no stamp
+    redis.stamp("quote:LARGE", fits)
+    assert client.item()["data"] == "x" * 998
+    node.wait_metric("tickcast_publications_dropped_total", 2, reason="too_large")
+
+
 # --- snapshots ----------------------------------------------------------------------------------
 
 class TestSnapshots:
