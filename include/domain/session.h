@@ -38,7 +38,12 @@ struct session {
     uint32_t resume_slot;      /* of its id in hub->session_ids; 0: none */
 };
 
-enum recovery_state { RECOVERY_ASKED, RECOVERY_DONE, RECOVERY_FAILED };
+enum recovery_state {
+    RECOVERY_ASKED,
+    RECOVERY_DONE,
+    RECOVERY_FAILED, /* the client gets the state instead */
+    RECOVERY_ENDED,  /* so too, but there is none any more: the list has the item that says so */
+};
 
 /* A position that a client came back with, and what was published since. */
 struct recovery {

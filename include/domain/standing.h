@@ -16,6 +16,7 @@
 /* The last publication that a client said it has. */
 struct position {
     uint64_t seq;
+    uint64_t ts_ms;  /* of it, where the store said so */
     bool is_trusted; /* it cannot be checked just now: what it covers is not sent again */
     uint8_t epoch_len;
     char epoch[STAMP_EPOCH_MAX];

@@ -89,7 +89,7 @@ static void remove_channel(struct bus *b, struct bus_channel *c)
 
 static void tell_live(struct bus *b, struct bus_channel *c, uint64_t workers)
 {
-    struct position base = {.seq = c->seq};
+    struct position base = {.seq = c->seq, .ts_ms = c->ts_ms};
     if (c->is_stamped && c->last == NULL) {
         base.epoch_len = c->epoch_len;
         memcpy(base.epoch, c->epoch, c->epoch_len);

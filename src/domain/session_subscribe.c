@@ -11,6 +11,7 @@
  */
 #include "domain/session_commands.h"
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "domain/resume.h"
 #include "domain/subscription_set.h"
@@ -100,7 +101,7 @@ static bool has_number(const struct recovery *v)
 /* The client came back with a position. */
 static void stand_after_recovery(struct standing *at, const struct recovery *v)
 {
-    if (v->state == RECOVERY_DONE) {
+    if (v->state != RECOVERY_FAILED) {
         at->has_base = true;
         at->wants_epoch = !has_number(v);
         return;
@@ -479,6 +480,51 @@ static void forget_recovery(struct sub_request *r, const struct hub_channel *c)
     }
 }
 
+/* What is known of a channel whose value has ended. False: it has one, or nobody knows. */
+static bool find_end(const struct sub_request *r, const struct hub_channel *c,
+                     struct publication_head *end)
+{
+    const struct publication *last = c->last != NULL ? c->last->p : NULL;
+    *end = (struct publication_head){.channel = hub_channel_name(c),
+                                     .channel_hash = c->hash,
+                                     .epoch = slice_str(""),
+                                     .ts_ms = clock_unix_ms(),
+                                     .received_ns = clock_mono_ns(),
+                                     .cleared = true};
+    if (last != NULL && last->cleared) {
+        end->epoch = publication_epoch(last);
+        end->seq = last->seq;
+        end->ts_ms = last->ts_ms;
+    } else if (last == NULL && c->base.epoch_len != 0) {
+        end->epoch = position_epoch(&c->base);
+        end->seq = c->base.seq;
+        end->ts_ms = c->base.ts_ms;
+    } else { /* where values expire, none that is stored has expired */
+        return last == NULL && c->live && hub_for(r->session)->feed_ok && c->ns->history_ttl_s > 0;
+    }
+    return true;
+}
+
+/* The value that the client has has ended meanwhile, and there is no snapshot to say so. */
+static void tell_end(struct sub_request *r, struct recovery *v)
+{
+    struct publication_head end;
+    if (v->state != RECOVERY_FAILED || !find_end(r, v->channel, &end))
+        return;
+    if (slice_equal(end.epoch, position_epoch(&v->since))) {
+        bool is_ahead = v->since.seq > end.seq;
+        if (v->since.seq == end.seq || (is_ahead && v->since.is_trusted))
+            return; /* it knows, or may have a newer value */
+        end.gap = is_ahead ? 0 : end.seq - v->since.seq - 1;
+        if (is_ahead)
+            end.seq = 0; /* a number that it would ignore */
+    }
+    v->state = RECOVERY_ENDED;
+    struct publication *p = publication_new(&end, (struct slice){0});
+    add_recovered(r, v, p);
+    publication_unref(p);
+}
+
 static void settle_recoveries(struct sub_request *r)
 {
     const struct cohort *have = r->session->cohort;
@@ -492,6 +538,7 @@ static void settle_recoveries(struct sub_request *r)
         }
         if (v->state == RECOVERY_ASKED)
             v->state = RECOVERY_FAILED; /* the feed was lost meanwhile */
+        tell_end(r, v);
         metrics_add(metrics_for(r->session),
                     v->state == RECOVERY_DONE ? METRIC_RECOVERED : METRIC_NOT_RECOVERED, 1);
     }

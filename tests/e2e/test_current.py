@@ -204,6 +204,52 @@ def test_what_cannot_be_recovered_is_replaced(node, redis, connect, position):
     assert item.get("missed", 0) == (seq - position["seq"] - 1 if same else 0)
 
 
+@pytest.mark.parametrize("is_followed", [False, True], ids=["first here", "followed"])
+@pytest.mark.parametrize("channel", ["trade:A", "quote:A"])
+def test_a_value_that_was_cleared_while_the_client_was_away(node, redis, connect, channel,
+                                                            is_followed):
+    """There is no snapshot of it, so that it ended is what a client is told."""
+    history = 2 if channel == "trade:A" else 0
+    follower = connect(node)
+    if is_followed:
+        follower.subscribe(channel)
+    for n in range(5):
+        redis.stamp(channel, str(n), history)
+    seq, epoch = redis.stamp(channel, "", history)
+    if is_followed:
+        assert follower.items(6)[-1]["cleared"] is True
+    ends = {"channel": channel, "cleared": True}
+    for position, expected in [
+            ({"epoch": epoch, "seq": 1}, {"epoch": epoch, "seq": seq, "missed": seq - 2}),
+            ({"epoch": "foreign", "seq": 99}, {"epoch": epoch, "seq": seq}),
+            ({"epoch": epoch, "seq": 99}, {})]:  # a number that it would ignore
+        client = connect(node)
+        ack = client.subscribe(channel, since={channel: position})
+        item = client.item()
+        assert item.pop("ts") > 1e12
+        assert item == {**ends, **expected} and "recovered" not in ack
+        client.nothing_more()
+    fresh = connect(node)
+    fresh.subscribe(channel)
+    fresh.nothing_more()  # it has nothing that could have ended
+    seq, _ = redis.stamp(channel, '"next"', history)
+    item = client.item()
+    assert (item["epoch"], item["seq"], item["data"]) == (epoch, seq, "next")
+
+
+def test_a_value_that_expired_while_the_client_was_away(node, redis, connect):
+    _, epoch = redis.stamp("brief:A", "1", ttl_s=1)
+    eventually(lambda: redis("EXISTS", "{tc:brief:A}") == 0)
+    client = connect(node)
+    ack = client.subscribe("brief:A", since={"brief:A": {"epoch": epoch, "seq": 1}})
+    item = client.item()
+    assert item == {"channel": "brief:A", "ts": item["ts"], "cleared": True}
+    assert "recovered" not in ack
+    client.nothing_more()
+    redis.publish("brief:A", '"plain"')
+    assert client.item()["data"] == "plain"
+
+
 @pytest.mark.parametrize("since", [
     7, [], {"trade:A": 1}, {"trade:A": {"epoch": "e"}}, {"trade:A": {"seq": 1}},
     {"trade:A": {"epoch": "a b", "seq": 1}}, {"trade:A": {"epoch": "e", "seq": -1}},
