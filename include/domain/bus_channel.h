@@ -58,7 +58,9 @@ struct bus_channel {
     uint64_t live_seq;           /* of the newest one seen on the subscriber link */
     struct publication *last;    /* its value, a reference; NULL when none or cleared */
     struct wheel_timer linger;   /* set while no worker follows it */
-    struct wheel_timer expiry;   /* when the value is looked at again */
+    struct wheel_timer expiry;   /* when it is asked again how long the value lives */
+    uint64_t look_from_ms;       /* a message is no reason to ask before */
+    uint32_t look_pause_ms;      /* between two questions, the last time */
     struct bus_read *read;       /* under way or queued; messages are held back meanwhile */
     struct list held;            /* struct held_message, oldest first */
     struct list recoveries;      /* struct bus_recovery that wait */

@@ -63,6 +63,7 @@ struct bus {
     bool store_refuses; /* by its last answer, for now: it loads, or fails over */
     bool reads_pause;   /* until again_timer */
     struct list reads;  /* struct bus_read that wait for their turn */
+    struct list looks;  /* those that wait until there are no others */
     struct list flying; /* those that were asked */
     uint32_t reads_in_flight;
     struct bus_mirror *mirrors; /* namespaces that are received whole */
@@ -116,9 +117,19 @@ void bus_begin_patience(struct bus *b); /* with a store that does not answer */
 
 void bus_command_link_up(struct bus *b);                      /* reads that were lost begin again */
 void bus_forget_stored(struct bus *b, struct bus_channel *c); /* before it is freed */
-void bus_watch_expiry(struct bus *b, struct bus_channel *c);
 void bus_stored_init(struct bus *b);
 void bus_stored_fini(struct bus *b);
+
+/* --- bus_expiry.c ---------------------------------------------------------------------------- */
+
+/* The stored value lives for so long, or (negative) for ever. */
+void bus_expiry_found(struct bus *b, struct bus_channel *c, int64_t ttl_ms);
+void bus_expiry_on_message(struct bus *b, struct bus_channel *c); /* its life is another one */
+void bus_expiry_look_again(struct bus *b, struct bus_channel *c); /* nothing was found out */
+void bus_expiry_end(struct bus *b, struct bus_channel *c);        /* it is over: tells followers */
+void bus_expiry_forget(struct bus *b, struct bus_channel *c);     /* before it is freed */
+void bus_expiry_init(struct bus *b);
+void bus_expiry_fini(struct bus *b);
 
 /* --- bus_recovery.c -------------------------------------------------------------------------- */
 

@@ -13,7 +13,7 @@
 enum bus_read_kind {
     BUS_READ_LOAD,    /* first interest, and after a hole */
     BUS_READ_RENEW,   /* the numbers went back: change the epoch */
-    BUS_READ_EXPIRY,  /* is the value still there? */
+    BUS_READ_EXPIRY,  /* how long will the value be there? */
     BUS_READ_RECOVER, /* the log, for clients that came back */
 };
 
@@ -45,6 +45,9 @@ struct bus_read *bus_read_new(struct bus *b, struct bus_channel *c, enum bus_rea
 void bus_read_start(struct bus_read *r); /* also once more: the next page, or a lost answer */
 void bus_read_end(struct bus_read *r);
 void bus_read_abandon(struct bus_channel *c);
+
+/* bus_expiry.c's part. */
+void bus_on_expiry_read(struct bus_read *r, const struct stored_reading *reading);
 
 /* bus_recovery.c's part. */
 void bus_on_recovery_read(struct bus_read *r, const struct stored_reading *reading);

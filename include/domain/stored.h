@@ -53,6 +53,10 @@ void stored_ask(const struct stored_place *at, uint64_t log_from, stored_on_repl
 /* Everything in out borrows from the reply. */
 void stored_parse(const struct redis_reply_view *reply, struct stored_reading *out);
 
+/* Asks how long the value lives; stored_parse_life finds ttl_ms, or STORED_NONE. */
+void stored_ask_life(const struct stored_place *at, stored_on_reply *on_reply, void *arg);
+void stored_parse_life(const struct redis_reply_view *reply, struct stored_reading *out);
+
 /*
  * Changes the epoch of a channel by compare-and-set, once for the fleet: when the hash still has
  * this epoch and its number is below seen, or is_certain, it gets a new one and the log, which is

@@ -299,7 +299,7 @@ bool bus_take_now(struct bus *b, struct bus_channel *c, struct slice payload)
     struct publication *p;
     switch (bus_intake_take(&b->intake, c, payload, &p)) {
     case INTAKE_TAKEN:
-        bus_watch_expiry(b, c);
+        bus_expiry_on_message(b, c);
         bus_hand_out(b, c, p);
         return true;
     case INTAKE_REGRESSED: bus_on_regressed(b, c, payload); break;

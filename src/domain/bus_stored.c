@@ -23,18 +23,23 @@
 #define HELD_OVERHEAD       64       /* bytes a message costs besides its own */
 #define PATIENCE_MS         1500     /* with a command link that is down, or a store that refuses */
 #define AGAIN_MS            100      /* between two tries while the store refuses */
-#define EXPIRY_TICK_MS      100
-#define EXPIRY_SLOTS        1024
 
 /* --- the queue of reads --------------------------------------------------------------------- */
 
 static void ask(struct bus_read *r);
 
+/* For looks at what expires nobody waits. */
+static struct list *shift_read(struct bus *b)
+{
+    return list_shift(list_is_empty(&b->reads) ? &b->looks : &b->reads);
+}
+
 static void start_reads(struct bus *b)
 {
-    while (b->reads_in_flight < READS_IN_FLIGHT_MAX && !list_is_empty(&b->reads) &&
-           !b->reads_pause && b->command != NULL && redis_link_is_up(b->command)) {
-        struct bus_read *r = list_entry(list_shift(&b->reads), struct bus_read, link);
+    struct list *first;
+    while (b->reads_in_flight < READS_IN_FLIGHT_MAX && !b->reads_pause && b->command != NULL &&
+           redis_link_is_up(b->command) && (first = shift_read(b)) != NULL) {
+        struct bus_read *r = list_entry(first, struct bus_read, link);
         b->reads_in_flight++;
         list_append(&b->flying, &r->link);
         r->is_flying = true;
@@ -59,8 +64,9 @@ struct bus_read *bus_read_new(struct bus *b, struct bus_channel *c, enum bus_rea
 
 void bus_read_start(struct bus_read *r)
 {
-    list_append(&r->bus->reads, &r->link);
-    start_reads(r->bus);
+    struct bus *b = r->bus;
+    list_append(r->kind == BUS_READ_EXPIRY ? &b->looks : &b->reads, &r->link);
+    start_reads(b);
 }
 
 static void free_read(struct bus_read *r)
@@ -80,6 +86,8 @@ void bus_read_abandon(struct bus_channel *c)
     c->read = NULL;
     bus_drop_recent(c);
     r->channel = NULL;
+    if (r->kind == BUS_READ_EXPIRY)
+        bus_expiry_look_again(r->bus, c);
     if (!r->is_flying)
         free_read(r);
 }
@@ -294,30 +302,6 @@ static void adopt(struct bus_read *r, const struct stored_reading *reading)
     finish_load(r);
 }
 
-static void watch_ttl(struct bus *b, struct bus_channel *c, int64_t ttl_ms)
-{
-    c->has_expiry = ttl_ms >= 0;
-    if (!c->has_expiry) {
-        wheel_cancel(&b->expiries, &c->expiry);
-        return;
-    }
-    if (b->expiries.count == 0)
-        loop_timer_repeat(b->expiry_timer, EXPIRY_TICK_MS);
-    wheel_set(&b->expiries, &c->expiry, loop_now_ms(b->setup.loop) + (uint64_t)ttl_ms + 1);
-}
-
-static void end_value(struct bus *b, struct bus_channel *c)
-{
-    c->has_expiry = false;
-    bool had_value = c->last != NULL;
-    struct publication *p = bus_intake_end(&b->intake, c);
-    if (had_value)
-        bus_hand_out(b, c, p);
-    else
-        publication_unref(p);
-    bus_let_go(b, c);
-}
-
 static void log_broken(const struct bus *b, const struct bus_channel *c)
 {
     metrics_add(b->setup.metrics, METRIC_STORED_BROKEN, 1);
@@ -330,7 +314,7 @@ static void on_loaded(struct bus_read *r, const struct stored_reading *reading)
     struct bus *b = r->bus;
     struct bus_channel *c = r->channel;
     if (reading->status == STORED_VALUE) {
-        watch_ttl(b, c, reading->ttl_ms);
+        bus_expiry_found(b, c, reading->ttl_ms);
         if (c->is_stamped && slice_equal(bus_channel_epoch(c), reading->epoch))
             heal(r, reading);
         else
@@ -340,7 +324,7 @@ static void on_loaded(struct bus_read *r, const struct stored_reading *reading)
     if (reading->status == STORED_BROKEN)
         log_broken(b, c);
     else if (c->is_stamped && (c->has_expiry || c->ns->history_ttl_s > 0))
-        end_value(b, c);
+        bus_expiry_end(b, c);
     finish_load(r);
 }
 
@@ -423,45 +407,6 @@ static void on_renewed(struct bus_read *r, const struct stored_reading *reading)
     finish_load(r);
 }
 
-/* --- expiry --------------------------------------------------------------------------------- */
-
-void bus_watch_expiry(struct bus *b, struct bus_channel *c)
-{
-    if (c->is_stamped && c->ns->history_ttl_s > 0)
-        watch_ttl(b, c, c->ns->history_ttl_s * 1000);
-}
-
-static void on_expiry_due(struct wheel_timer *t, void *arg)
-{
-    struct bus *b = arg;
-    struct bus_channel *c = list_entry(t, struct bus_channel, expiry);
-    if (c->read == NULL && c->live)
-        bus_read_start(bus_read_new(b, c, BUS_READ_EXPIRY, STORED_NO_LOG));
-    else
-        watch_ttl(b, c, EXPIRY_TICK_MS); /* another read is under way: look again */
-}
-
-static void on_expiry_tick(void *arg)
-{
-    struct bus *b = arg;
-    wheel_advance(&b->expiries, loop_now_ms(b->setup.loop), on_expiry_due, b);
-    if (b->expiries.count == 0)
-        loop_timer_cancel(b->expiry_timer);
-}
-
-static void on_expiry_read(struct bus_read *r, const struct stored_reading *reading)
-{
-    struct bus *b = r->bus;
-    struct bus_channel *c = r->channel;
-    bool is_unchanged = r->seen == c->seq; /* else a newer value came while this was read */
-    if (reading->status == STORED_VALUE)
-        watch_ttl(b, c, reading->ttl_ms);
-    else if (reading->status == STORED_NONE && is_unchanged)
-        end_value(b, c);
-    bus_read_end(r);
-    bus_serve_recoveries(b, c);
-}
-
 /* --- replies -------------------------------------------------------------------------------- */
 
 static void on_again(void *arg)
@@ -489,8 +434,15 @@ static void on_reply(void *arg, const struct redis_reply_view *reply)
     static void (*const handlers[])(struct bus_read * r, const struct stored_reading *reading) = {
         [BUS_READ_LOAD] = on_loaded,
         [BUS_READ_RENEW] = on_renewed,
-        [BUS_READ_EXPIRY] = on_expiry_read,
+        [BUS_READ_EXPIRY] = bus_on_expiry_read,
         [BUS_READ_RECOVER] = bus_on_recovery_read,
+    };
+    static void (*const parsers[])(const struct redis_reply_view *reply,
+                                   struct stored_reading *out) = {
+        [BUS_READ_LOAD] = stored_parse,
+        [BUS_READ_RENEW] = stored_parse_renewed,
+        [BUS_READ_EXPIRY] = stored_parse_life,
+        [BUS_READ_RECOVER] = stored_parse,
     };
     struct bus_read *r = arg;
     struct bus *b = r->bus;
@@ -501,12 +453,11 @@ static void on_reply(void *arg, const struct redis_reply_view *reply)
     if (r->channel == NULL) {
         free_read(r);
     } else {
-        if (r->kind == BUS_READ_RENEW)
-            stored_parse_renewed(reply, &reading);
-        else
-            stored_parse(reply, &reading);
+        parsers[r->kind](reply, &reading);
         metrics_add(b->setup.metrics, METRIC_STORED_READS, 1);
-        if (reading.status == STORED_LATER) {
+        if (r->kind == BUS_READ_EXPIRY) { /* which asks again by itself, and others first */
+            handlers[r->kind](r, &reading);
+        } else if (reading.status == STORED_LATER) {
             wait_for_store(b, reply->text);
             bus_read_start(r);
         } else if (reading.status == STORED_LOST) {
@@ -531,6 +482,8 @@ static void ask(struct bus_read *r)
     };
     if (r->kind == BUS_READ_RENEW)
         stored_renew(&at, bus_channel_epoch(c), c->seq, r->is_certain, on_reply, r);
+    else if (r->kind == BUS_READ_EXPIRY)
+        stored_ask_life(&at, on_reply, r);
     else
         stored_ask(&at, r->log_from, on_reply, r);
 }
@@ -546,7 +499,7 @@ void bus_forget_stored(struct bus *b, struct bus_channel *c)
 {
     struct held_message *m;
     bus_read_abandon(c);
-    wheel_cancel(&b->expiries, &c->expiry);
+    bus_expiry_forget(b, c);
     while ((m = shift_held(b, &c->held)) != NULL)
         free(m);
 }
@@ -554,9 +507,9 @@ void bus_forget_stored(struct bus *b, struct bus_channel *c)
 void bus_stored_init(struct bus *b)
 {
     list_init(&b->reads);
+    list_init(&b->looks);
     list_init(&b->flying);
-    wheel_init(&b->expiries, EXPIRY_TICK_MS, EXPIRY_SLOTS, loop_now_ms(b->setup.loop));
-    b->expiry_timer = loop_timer_new(b->setup.loop, on_expiry_tick, b);
+    bus_expiry_init(b);
     b->patience_timer = loop_timer_new(b->setup.loop, on_patience_over, b);
     b->again_timer = loop_timer_new(b->setup.loop, on_again, b);
 }
@@ -565,8 +518,7 @@ void bus_stored_fini(struct bus *b)
 {
     while (!list_is_empty(&b->flying)) /* all without a channel by now */
         free_read(list_entry(b->flying.next, struct bus_read, link));
-    loop_timer_free(b->expiry_timer);
+    bus_expiry_fini(b);
     loop_timer_free(b->patience_timer);
     loop_timer_free(b->again_timer);
-    wheel_fini(&b->expiries);
 }

@@ -110,6 +110,15 @@ void stored_ask(const struct stored_place *at, uint64_t log_from, stored_on_repl
     run(at, read_script, more, 3, on_reply, arg);
 }
 
+void stored_ask_life(const struct stored_place *at, stored_on_reply *on_reply, void *arg)
+{
+    struct buf key = {0};
+    append_key(&key, at->prefix, at->channel, "");
+    const struct slice args[] = {slice_str("PTTL"), buf_slice(&key)};
+    redis_link_command(at->link, args, 2, on_reply, arg);
+    buf_fini(&key);
+}
+
 void stored_renew(const struct stored_place *at, struct slice epoch, uint64_t seen, bool is_certain,
                   stored_on_reply *on_reply, void *arg)
 {
@@ -247,4 +256,15 @@ void stored_parse_renewed(const struct redis_reply_view *reply, struct stored_re
     judge(reply, out);
     if (reply->kind == REDIS_REPLIED_ARRAY)
         parse_value(reply, out);
+}
+
+/* PTTL: -1 for ever, -2 not there. */
+void stored_parse_life(const struct redis_reply_view *reply, struct stored_reading *out)
+{
+    reset(out);
+    judge(reply, out);
+    if (reply->kind != REDIS_REPLIED_INT)
+        return;
+    out->status = reply->number == -2 ? STORED_NONE : STORED_VALUE;
+    out->ttl_ms = reply->number;
 }

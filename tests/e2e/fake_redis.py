@@ -57,7 +57,8 @@ class FakeRedis:
             sock.sendall(self.command(args))
 
     def command(self, args):
-        return b"+OK\r\n" if args[0].upper() == b"CLIENT" else b":1\r\n"
+        answers = {b"CLIENT": b"+OK\r\n", b"PTTL": b":-1\r\n"}
+        return answers.get(args[0].upper(), b":1\r\n")
 
     def _subscribe(self, sock, args):
         if self.refuse in args:

@@ -2,6 +2,7 @@
 after an outage, and when its numbers cannot be trusted any more (docs/protocol.md, 2.2 and 3)."""
 
 import json
+import re
 import signal
 import threading
 import time
@@ -84,6 +85,44 @@ def test_an_expired_value_ends(node, redis, connect):
     seq, epoch = redis.stamp("brief:A", "2", ttl_s=1)
     item = client.item()
     assert (item["seq"], item["epoch"]) == (1, epoch) and seq == 1
+
+
+def test_a_life_that_only_the_publisher_knows(node, redis, connect):
+    """The namespace's values live for ever; what the publisher says counts all the same."""
+    client, late = connect(node), connect(node)
+    client.subscribe("quote:A", "quote:B")
+    redis.stamp("quote:A", "1", ttl_s=1, heard_by=1)
+    seq, epoch = redis.stamp("quote:B", "1", heard_by=1)
+    assert len(client.items(2)) == 2
+    item = client.item()
+    assert item == {"channel": "quote:A", "ts": item["ts"], "cleared": True}
+    redis.stamp("quote:B", "2", ttl_s=1)
+    assert client.item()["seq"] == seq + 1
+    assert client.item() == {"channel": "quote:B", "ts": pytest.approx(item["ts"], abs=1e5),
+                             "cleared": True}
+    late.subscribe("quote:A", "quote:B")
+    late.nothing_more()
+
+
+def looks(redis):
+    stats = redis("INFO", "commandstats").decode()
+    return int(re.search(r"cmdstat_pttl:calls=(\d+)", stats + "cmdstat_pttl:calls=0").group(1))
+
+
+def test_a_value_that_nobody_stored_does_not_expire(node, redis, connect):
+    """A publisher may stamp without the script; and with the store gone nothing is known."""
+    client = connect(node)
+    client.subscribe("quote:A")
+    redis.publish("quote:A", "@e:1:5 1")
+    assert client.item()["epoch"] == "e"
+    eventually(lambda: looks(redis) >= 1)
+    redis.publish("quote:A", "@e:2:5 2")
+    assert client.item()["seq"] == 2
+    eventually(lambda: looks(redis) >= 2)
+    late = connect(node)
+    late.subscribe("quote:A")
+    assert late.item()["data"] == 2
+    client.nothing_more()
 
 
 def test_plain_on_a_stamped_channel(node, redis, connect):
