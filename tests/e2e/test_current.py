@@ -488,6 +488,31 @@ def test_numbers_that_go_back_on_a_live_link(node, redis, connect):
     assert items[0]["epoch"] == renewed != epoch
 
 
+def test_nodes_that_notice_it_together_agree(world, redis, connect):
+    """The epoch is changed once for the fleet, and nothing of the old one is left in the log."""
+    clients = [connect(n) for n in world.cluster(3, settings=SETTINGS)]
+    stamp_many(redis, "trade:A", 3, 5000)
+    copy = {key: redis("DUMP", key) for key in ("{tc:trade:A}", "{tc:trade:A}:log")}
+    for client in clients:
+        client.subscribe("trade:A")
+    stamp_many(redis, "trade:A", 4, 5000)
+    for client in clients:
+        assert numbers(client.items(5)) == [3, 4, 5, 6, 7]
+    redis.client().many([("RESTORE", key, 0, blob, "REPLACE") for key, blob in copy.items()])
+    stamp_many(redis, "trade:A", 3, 5000)
+    told = [client.items(3) for client in clients]
+    epoch = redis("HGET", "{tc:trade:A}", "epoch").decode()
+    assert {items[0]["epoch"] for items in told} == {epoch}
+    assert not any("epoch" in item for items in told for item in items[1:])
+    redis.stamp("trade:A", '"after"', 5000)
+    for client in clients:
+        item = client.item()
+        assert item["data"] == "after" and "epoch" not in item
+        client.nothing_more()
+    entries = [entry[0] for entry in redis("XRANGE", "{tc:trade:A}:log", "-", "+")]
+    assert b"3-0" not in entries and entries[-1] == b"7-0"
+
+
 def test_a_forged_stamp_does_no_harm(node, redis, connect):
     client = connect(node)
     stamp_many(redis, "trade:A", 3, 5000)

@@ -121,6 +121,39 @@ def test_age_is_a_mark_too(node_of, redis, wire):
     check_accounts(client.held)
 
 
+def test_what_the_kernel_holds_is_late_too(node_of, redis, wire):
+    """What it has not got rid of counts against the soft mark, not only what waits here."""
+    node = node_of({**SETTINGS, "limits.soft_bytes": 20000, "limits.soft_age_ms": 3600000})
+    client = Slow(wire, node, channels=["quote:A"])
+    payload = json.dumps("x" * 500)
+    for _ in range(20000):
+        redis.publish("quote:A", payload, heard_by=0)
+        if node.metric("tickcast_clients_blocked"):
+            break
+    more = 0
+    while node.metric("tickcast_slow_episodes_total") == 0:
+        redis.publish("quote:A", payload, heard_by=0)
+        more += len(payload)
+        assert more < 10000
+    redis.publish("quote:A", '"last"')
+    client.read_until(holds("last", "quote:A"))
+    check_accounts(client.held)
+
+
+def test_age_ends_a_client_of_mode_all(node_of, redis, wire):
+    node = node_of({**SETTINGS, "limits.hard_age_ms": 300})
+    client = Slow(wire, node, channels=["trade:A"])
+    deadline = time.monotonic() + 20
+    while not node.metric("tickcast_connections_ended_total", cause="slow"):
+        assert time.monotonic() < deadline
+        redis.publish("trade:A", json.dumps("x" * 2000), heard_by=0)
+        time.sleep(0.005)
+    client.read_until(lambda items: False)
+    assert [m["action"] for m in client.others] == ["slow", "close"]
+    assert client.others[0]["pending"] < 4194304 and client.others[1]["code"] == 4101
+    check_accounts(client.held)
+
+
 def test_all_is_bounded_told_and_closed(node_of, redis, wire, connect):
     """Past the hard mark: `slow`, 4101, and with its position nothing is lost."""
     node = node_of({**SETTINGS, "limits.hard_bytes": 300000})
@@ -161,13 +194,29 @@ def test_both_modes_on_one_connection(node_of, redis, wire):
     assert len(client.held) - len(trades) < 1500
 
 
+def test_trades_past_the_hard_mark_end_a_client_that_has_quotes_too(node_of, redis, wire):
+    """Its quotes are conflated by then, and what must not be skipped is bounded all the same."""
+    node = node_of({**SETTINGS, "limits.hard_bytes": 300000})
+    client = Slow(wire, node, channels=["quote:A", "trade:B"])
+    sent = 0
+    while not node.metric("tickcast_connections_ended_total", cause="slow"):
+        redis.publish_many([("quote:A", json.dumps("x" * 900)), ("trade:B", json.dumps("x" * 900))])
+        sent += 1
+        assert sent < 6000
+    client.read_until(lambda items: False)
+    assert [m["action"] for m in client.others] == ["slow", "close"]
+    assert client.others[0]["pending"] > 300000 and client.others[1]["code"] == 4101
+    check_accounts(client.held)
+
+
 def test_a_client_that_crawls_is_served_in_turn(node_of, redis, wire):
-    """Reads that are always behind: every channel gets its share, none starves."""
+    """Reads that are always behind, by more than one message at a time: every channel gets its share,
+    none starves, and it is one episode."""
     node = node_of(SETTINGS)
     channels = [f"quote:C{i}" for i in range(30)]
     client = Slow(wire, node, channels=channels)
     for n in range(150):
-        redis.publish_many([(c, json.dumps({"n": n, "x": "x" * 2000})) for c in channels])
+        redis.publish_many([(c, json.dumps({"n": n, "x": "x" * 8000})) for c in channels])
         if n % 10 == 9:
             have = len(client.held)
             client.read_until(lambda items, have=have: len(items) > have)
@@ -178,6 +227,7 @@ def test_a_client_that_crawls_is_served_in_turn(node_of, redis, wire):
     for item in client.held:
         seen[item["channel"]] = seen.get(item["channel"], 0) + 1
     assert max(seen.values()) <= 3 * min(seen.values())
+    assert [m["action"] for m in client.others] == ["slow"]
 
 
 @pytest.mark.plain

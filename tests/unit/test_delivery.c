@@ -557,6 +557,75 @@ static void test_pacing(void)
     node_free(n);
 }
 
+/* Cohorts of other sets may have the same to send. */
+static void test_same_bytes_are_packed_once(void)
+{
+    struct node *n = node_new(NULL);
+    const struct cohort_format format = {.deflate = true, .window_bits = 15};
+    struct frame *packed[3];
+    struct buf text = {0};
+    while (text.len < 1000)
+        buf_append_str(&text, "{\"price\":\"190.01\"}");
+    for (int i = 0; i < 3; i++) {
+        if (i == 2)
+            turn(n); /* nothing is kept for the next one */
+        packed[i] = hub_pack(n->at.hub, frame_text(&text), format);
+        CU_ASSERT(packed[i]->len < text.len / 2);
+    }
+    CU_ASSERT_PTR_EQUAL(packed[0], packed[1]);
+    CU_ASSERT_PTR_NOT_EQUAL(packed[1], packed[2]);
+    for (int i = 0; i < 3; i++)
+        frame_unref(packed[i]);
+    turn(n);
+    buf_fini(&text);
+    node_free(n);
+}
+
+/* A market that moves at once is not sent at once to everyone who wants two updates per second. */
+static void test_phases_are_spread(void)
+{
+    enum { CLIENTS = 8, PATIENCE_MS = 5000 };
+    struct node *n = node_new(NULL);
+    struct client c[CLIENTS];
+    int heard_at[CLIENTS] = {0}, first = PATIENCE_MS, last = 0;
+    char text[128];
+    for (int i = 0; i < CLIENTS; i++) { /* each in a cohort of its own */
+        client_open(n, &c[i], "");
+        snprintf(text, sizeof text,
+                 "{\"action\":\"subscribe\",\"channels\":[\"quote:A\",\"quote:B%d\"],"
+                 "\"max_rate\":2}",
+                 i);
+        say(&c[i], text);
+        turn(n);
+        snprintf(text, sizeof text, "quote:B%d", i);
+        live(n, text, 0, NULL);
+    }
+    live(n, "quote:A", 0, NULL);
+    publish(n, "quote:A", 1, "1");
+    publish(n, "quote:A", 2, "2");
+    for (int ms = 1; ms < PATIENCE_MS && last == 0; ms++) {
+        usleep(1000);
+        turn(n);
+        last = ms;
+        for (int i = 0; i < CLIENTS; i++) {
+            take(n, &c[i]);
+            *buf_reserve(&c[i].heard, 1) = '\0';
+            if (heard_at[i] == 0 && times(c[i].heard.data, "\"data\":2") == 1)
+                heard_at[i] = ms;
+            last = heard_at[i] == 0 ? 0 : last;
+        }
+    }
+    for (int i = 0; i < CLIENTS; i++) {
+        CU_ASSERT_EQUAL(times(c[i].heard.data, "\"data\":1"), 1);
+        first = heard_at[i] < first ? heard_at[i] : first;
+    }
+    CU_ASSERT(first > 0);
+    CU_ASSERT(last > first);
+    for (int i = 0; i < CLIENTS; i++)
+        client_close(n, &c[i]);
+    node_free(n);
+}
+
 static void test_who_never_reads_is_closed(void)
 {
     struct node *n = node_new("limits.hard_bytes=100000");
@@ -578,6 +647,8 @@ static void test_who_never_reads_is_closed(void)
 static const struct unit_test tests[] = {
     {"the same set and format share a cohort", test_same_set_shares_a_cohort},
     {"pacing: at once, then together", test_pacing},
+    {"the same bytes are packed once", test_same_bytes_are_packed_once},
+    {"phases of max_rate are spread", test_phases_are_spread},
     {"who never reads is closed past the hard limit", test_who_never_reads_is_closed},
     {"a cleared value among raw clients", test_cleared_among_raw},
     {"a plain message is not repeated", test_plain_is_not_repeated_with_a_snapshot},
