@@ -325,6 +325,8 @@ static void on_loaded(struct bus_read *r, const struct stored_reading *reading)
         log_broken(b, c);
     else if (c->is_stamped && (c->has_expiry || c->ns->history_ttl_s > 0))
         bus_expiry_end(b, c);
+    else if (c->is_stamped)
+        c->live_seq = c->seq; /* nothing is stored that would cover messages below it */
     finish_load(r);
 }
 

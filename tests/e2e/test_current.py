@@ -468,6 +468,23 @@ def test_an_older_copy_of_redis(world, connect):
     assert sum(n.metric("tickcast_epochs_renewed_total") for n in nodes) >= 1
 
 
+def test_an_older_copy_that_is_restored_late(world, redis, connect):
+    """Redis comes back empty, the nodes have read that, and then its keys are put back."""
+    client = connect(world.node(redis, settings=SETTINGS))
+    stamp_many(redis, "trade:A", 3, 5000)
+    copy = {key: redis("DUMP", key) for key in ("{tc:trade:A}", "{tc:trade:A}:log")}
+    client.subscribe("trade:A")
+    stamp_many(redis, "trade:A", 4, 5000)
+    epoch = client.items(5)[0]["epoch"]
+    redis.restart()
+    client.wait_for("state", feed="ok")
+    redis.client().many([("RESTORE", key, 0, blob, "REPLACE") for key, blob in copy.items()])
+    for text in ('"four"', '"five"'):
+        redis.stamp("trade:A", text, 5000)
+    items = client.items(2)
+    assert [i["data"] for i in items] == ["four", "five"] and items[0]["epoch"] != epoch
+
+
 def test_numbers_that_go_back_on_a_live_link(node, redis, connect):
     """As when a proxy in front of Redis fails over without the node noticing."""
     client = connect(node)
