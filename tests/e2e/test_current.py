@@ -329,6 +329,12 @@ def test_more_history_than_may_be_sent_at_once(world, redis, connect):
     assert "recovered" not in ack
     item = client.item()
     assert item["snap"] is True and item["seq"] == seq and item["missed"] == seq - 2
+    for back, is_little in ((60, False), (40, True)):  # half of the mark is for what comes meanwhile
+        client = connect(node)
+        ack = client.subscribe("trade:A", since={"trade:A": {"epoch": epoch, "seq": seq - back}})
+        assert ("recovered" in ack) is is_little
+        assert len(client.items(back if is_little else 1)) > 0
+        client.nothing_more()
 
 
 @pytest.mark.limit(90)
