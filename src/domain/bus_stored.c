@@ -456,7 +456,7 @@ static void on_reply(void *arg, const struct redis_reply_view *reply)
         free_read(r);
     } else {
         parsers[r->kind](reply, &reading);
-        metrics_add(b->setup.metrics, METRIC_STORED_READS, 1);
+        metrics_add(b->setup.metrics, METRIC_STORED_READS, r->kind != BUS_READ_EXPIRY);
         if (r->kind == BUS_READ_EXPIRY) { /* which asks again by itself, and others first */
             handlers[r->kind](r, &reading);
         } else if (reading.status == STORED_LATER) {

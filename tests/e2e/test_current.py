@@ -3,6 +3,7 @@ after an outage, and when its numbers cannot be trusted any more (docs/protocol.
 
 import json
 import re
+import shutil
 import signal
 import threading
 import time
@@ -10,7 +11,7 @@ import time
 import pytest
 
 from client import Closed
-from world import SLOWER, eventually
+from world import PUBLISH_LUA, RedisClient, RedisError, SLOWER, eventually
 
 SETTINGS = {
     "node.workers": 2,
@@ -472,6 +473,110 @@ def test_an_older_copy_of_redis(world, connect):
         held.add(json.dumps([(i["seq"], i["data"]) for i in items[-1:]]))
     assert len(held) == 1
     assert sum(n.metric("tickcast_epochs_renewed_total") for n in nodes) >= 1
+
+
+class Publisher(threading.Thread):
+    """Stamps numbers one after the other, whatever happens to Redis."""
+
+    def __init__(self, redis, *channels):
+        super().__init__()
+        self.redis, self.channels = redis, channels
+        self.n = 0
+        self.stop = threading.Event()
+
+    def run(self):
+        client, script = None, PUBLISH_LUA.read_text()
+        while not self.stop.is_set():
+            try:
+                client = client or RedisClient(self.redis.port)
+                client.many([("EVAL", script, 1, f"{{tc:{c}}}", self.n + 1, 5000) for c in self.channels])
+                self.n += 1
+            except (OSError, RedisError):  # ConnectionError is an OSError
+                client = None
+            time.sleep(0.001)
+
+    def wait_for(self, more):
+        goal = self.n + more
+        eventually(lambda: self.n >= goal, 20 * SLOWER, f"{more} publications")
+
+    def end(self):
+        self.stop.set()
+        self.join()
+
+
+def check_order_in_epochs(items, mode):
+    """Returns the epochs. The data of an item is its number as the publisher counts."""
+    epochs, last = [], None
+    for item in items:
+        if "epoch" in item and item["epoch"] != (epochs[-1:] or [None])[0]:
+            epochs.append(item["epoch"])
+        elif item.get("snap"):
+            assert item["seq"] >= last, (last, item)
+        else:
+            assert item["seq"] == last + 1 + item.get("missed", 0), (last, item)
+            assert mode == "latest" or "missed" not in item, item
+        last = item["seq"]
+    return epochs
+
+
+@pytest.mark.limit(90)
+def test_an_older_copy_of_redis_under_traffic(world, connect):
+    """Everyone goes on, with one new epoch, and holds the newest value in the end."""
+    redis = world.redis(persistent=True)
+    channels = {"trade:A": "all", "quote:A": "latest"}
+    clients = [connect(n) for n in world.cluster(3, settings=SETTINGS)]
+    publisher = Publisher(redis, *channels)
+    publisher.start()
+    try:
+        for client in clients:
+            client.subscribe(*channels)
+        publisher.wait_for(200)
+        files, copy = redis.dir / "appendonlydir", redis.dir / "copy"
+        redis.pause()
+        shutil.copytree(files, copy)
+        redis.resume()
+        publisher.wait_for(200)
+        redis.kill()
+        shutil.rmtree(files)
+        copy.rename(files)
+        redis.start()
+        publisher.wait_for(200)
+    finally:
+        publisher.end()
+    seen = set()
+    for client in clients:
+        got = {channel: [] for channel in channels}
+        while any(not items or items[-1]["data"] != publisher.n for items in got.values()):
+            item = client.item()
+            got[item["channel"]].append(item)
+        for channel, mode in channels.items():
+            seen.add((channel, *check_order_in_epochs(got[channel], mode)))
+        client.nothing_more()
+    assert len(seen) == len(channels) and all(len(epochs) == 3 for epochs in seen)
+
+
+@pytest.mark.parametrize("more", [4, 6], ids=["as long", "longer"])
+def test_another_history_under_the_same_numbers(node, redis, connect, more):
+    """The older copy has caught up with the numbers while the node could not hear."""
+    client = connect(node)
+    stamp_many(redis, "trade:A", 3, 5000)
+    copy = {key: redis("DUMP", key) for key in ("{tc:trade:A}", "{tc:trade:A}:log")}
+    client.subscribe("trade:A")
+    stamp_many(redis, "trade:A", 4, 5000)
+    items = client.items(5)
+    epoch = items[0]["epoch"]
+
+    def publish():
+        # Two publications of one number in the same millisecond could not be told apart.
+        eventually(lambda: time.time() * 1000 > items[-1]["ts"] + 1)
+        redis.client().many([("RESTORE", key, 0, blob, "REPLACE") for key, blob in copy.items()])
+        stamp_many(redis, "trade:A", more, 5000, start=100)
+
+    deaf(redis, node, publish)
+    client.wait_for("state", feed="ok")
+    (item,) = client.pending
+    assert (item["seq"], item["data"]["n"], item["snap"]) == (3 + more, 99 + more, True)
+    assert item["epoch"] != epoch
 
 
 def test_an_older_copy_that_is_restored_late(world, redis, connect):
