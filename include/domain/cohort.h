@@ -216,6 +216,17 @@ void cohort_gate_take(struct cohort *c, uint32_t sub_index, struct item *item);
 /* Lets everything that waits in the gates of mode `all` through, as before a change of the set. */
 void cohort_gates_release_all_mode(struct cohort *c);
 
+/* What gates of mode `latest` hold back goes on waiting when the set changes, and what has just
+ * passed counts: kept of the old set (c may be NULL), given back to a cohort of one member. Where a
+ * channel's rate is another one, its gate is new. */
+struct gates_kept {
+    struct kept_gate *list; /* in the order of their channels' ids */
+    uint32_t count;
+};
+struct gates_kept cohort_gates_keep(const struct cohort *c);
+void cohort_gates_give_back(struct cohort *c, const struct gates_kept *kept);
+void cohort_gates_forget(struct gates_kept *kept);
+
 /* The gates whose time has come. Called by the hub. */
 void cohort_gates_on_due(struct cohort *c);
 

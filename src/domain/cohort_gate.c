@@ -206,3 +206,57 @@ void cohort_gates_release_all_mode(struct cohort *c)
     if (c->gates != NULL)
         follow_first(c);
 }
+
+/* --- over a change of the set ------------------------------------------------------------------- */
+
+struct kept_gate {
+    uint64_t channel_id;
+    struct cohort_gate gate; /* without what it is linked to */
+    bool is_waiting;
+};
+
+struct gates_kept cohort_gates_keep(const struct cohort *c)
+{
+    struct gates_kept kept = {0};
+    if (c == NULL || c->gates == NULL)
+        return kept;
+    kept.list = mem_alloc(c->sub_count * sizeof *kept.list);
+    for (uint32_t i = 0; i < c->sub_count; i++) {
+        if (!cohort_is_gated(c, i) || c->subs[i].mode != MODE_LATEST)
+            continue;
+        kept.list[kept.count++] =
+            (struct kept_gate){.channel_id = c->subs[i].channel->id,
+                               .gate = c->gates[i],
+                               .is_waiting = !list_is_empty(&c->gates[i].waiting)};
+    }
+    return kept;
+}
+
+static void give_back(struct cohort *c, struct cohort_gate *g, const struct kept_gate *before)
+{
+    if (g->interval_ms != before->gate.interval_ms || g->is_batch != before->gate.is_batch)
+        return;
+    g->sent = before->gate.sent;
+    g->open_ms = before->gate.open_ms;
+    g->is_steady = before->gate.is_steady;
+    if (before->is_waiting && list_is_empty(&g->waiting)) /* in the same set it waits already */
+        wait_until(c, g, before->gate.due_ms);
+}
+
+void cohort_gates_give_back(struct cohort *c, const struct gates_kept *kept)
+{
+    uint32_t at = 0;
+    for (uint32_t i = 0; c->gates != NULL && i < c->sub_count; i++) {
+        while (at < kept->count && kept->list[at].channel_id < c->subs[i].channel->id)
+            at++;
+        if (at < kept->count && kept->list[at].channel_id == c->subs[i].channel->id &&
+            c->subs[i].mode == MODE_LATEST)
+            give_back(c, &c->gates[i], &kept->list[at]);
+    }
+}
+
+void cohort_gates_forget(struct gates_kept *kept)
+{
+    free(kept->list);
+    *kept = (struct gates_kept){0};
+}

@@ -166,7 +166,11 @@ void session_change_set(struct session *s, const struct subs *next,
         return;
     }
     struct catchup *cu = stand(s, next, wishes);
+    struct gates_kept gates = cohort_gates_keep(s->cohort);
     move(s, next->list, next->count);
+    if (s->cohort->member_count == 1)
+        cohort_gates_give_back(s->cohort, &gates);
+    cohort_gates_forget(&gates);
     catchup_begin(s, cu);
 }
 

@@ -705,6 +705,28 @@ def test_max_rate_is_changed_live(node, redis, connect):
     assert [i["data"] for i in client.items(2)] == [6, 7]
 
 
+def test_max_rate_holds_while_the_set_changes(node, redis, connect):
+    """Other channels come and go, and are no reason for another update of this one."""
+    client = connect(node)
+    client.subscribe("quote:A", max_rate=1)
+    redis.publish("quote:A", "1")
+    begin = time.monotonic()
+    assert client.item()["data"] == 1
+    for n in range(2, 32):
+        redis.publish("quote:A", str(n))
+        client.subscribe(f"quote:B{n}")
+        if n % 5 == 0:
+            client.ask("unsubscribe", channels=[f"quote:B{n}"])
+    redis.publish("quote:A", '"last"')
+    client.subscribe("quote:A", max_rate=1)
+    items, client.pending = client.pending, []
+    while not items or items[-1]["data"] != "last":
+        items.append(client.item())
+    assert len(items) <= time.monotonic() - begin + 1
+    assert sum(1 + i.get("missed", 0) for i in items) == 31
+    client.nothing_more()
+
+
 def test_a_newcomer_under_max_rate_gets_no_repeat(node, redis, connect):
     first = connect(node)
     first.subscribe("quote:A", max_rate=1)
