@@ -68,7 +68,8 @@ static void answer_waiting(struct hub_channel *c)
  * go. */
 static void take_state(struct hub *h, const struct hub_channel *c, struct publication *last)
 {
-    uint64_t gap = last->gap;
+    /* What was lost before the first one is no follower's loss. */
+    uint64_t gap = c->last != NULL ? last->gap : 0;
     if (c->last != NULL && slice_equal(publication_epoch(c->last->p), publication_epoch(last))) {
         if (last->seq <= c->last->p->seq)
             return;

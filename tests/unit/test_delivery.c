@@ -440,6 +440,28 @@ static void test_live_brings_what_is_newer(void)
 }
 
 /* What a client says that it has is not sent again; the first item that is still says the epoch. */
+/* While the feed is suspect nobody waits for the state, so it comes as an item like any other. What
+ * the node lost before it is nothing that this client missed. */
+static void test_first_item_misses_nothing(void)
+{
+    struct node *n = node_new(NULL);
+    struct client a;
+    hub_post_feed(n->at.hub, false, "redis_lost");
+    client_open(n, &a, "?channels=quote:A");
+    CU_ASSERT_EQUAL(times(hear(n, &a), "\"accepted\":1"), 1);
+    struct publication *last =
+        make((struct publication_head){.gap = 2}, "quote:A", "e1", 9, "{\"n\":9}");
+    hub_post_live(n->at.hub, slice_str("quote:A"), last, NULL, true);
+    publication_unref(last);
+    publish(n, "quote:A", 10, "{\"n\":10}");
+    const char *heard = hear(n, &a);
+    CU_ASSERT_EQUAL(times(heard, "\"epoch\":\"e1\",\"seq\":9,"), 1);
+    CU_ASSERT_EQUAL(times(heard, "{\"n\":10}"), 1);
+    CU_ASSERT_EQUAL(times(heard, "\"missed\""), 0);
+    client_close(n, &a);
+    node_free(n);
+}
+
 static void test_epoch_behind_what_is_covered(void)
 {
     struct node *n = node_new(NULL);
@@ -658,6 +680,7 @@ static const struct unit_test tests[] = {
     {"mode all arrives while a snapshot waits", test_all_mode_behind_a_snapshot},
     {"a snapshot asked for costs no event", test_snapshot_costs_no_event},
     {"live brings what is newer", test_live_brings_what_is_newer},
+    {"the first item misses nothing", test_first_item_misses_nothing},
     {"a healed state in what is recovered", test_recorded_snapshot},
     {"what is recovered fits the limit", test_recovered_fits},
     {"the first item that is not covered says the epoch", test_epoch_behind_what_is_covered},
