@@ -8,6 +8,9 @@
  *      push_open(&w, sum of push_part_bytes, count);
  *      push_put(&w, &part) …
  *      struct frame *f = push_close(&w);
+ *
+ * or, for bytes that are sent at once and not kept, with push_start and push_end into memory of the
+ * caller's.
  */
 #ifndef TICKCAST_PROTOCOL_PUSH_H
 #define TICKCAST_PROTOCOL_PUSH_H
@@ -32,14 +35,21 @@ struct push_part {
 /* What a part adds to a message, its comma included. */
 size_t push_part_bytes(const struct push_part *part);
 
+/* A whole message of such parts: header and payload. parts_bytes: the sum of push_part_bytes. */
+size_t push_frame_bytes(size_t parts_bytes);
+
 struct push {
-    struct frame *frame;
-    uint8_t *at; /* where the next byte goes */
+    struct frame *frame; /* NULL: the caller's memory is written to */
+    uint8_t *at;         /* where the next byte goes */
     bool has_items;
 };
 
 void push_open(struct push *w, size_t parts_bytes, uint32_t count);
 void push_put(struct push *w, const struct push_part *part);
 struct frame *push_close(struct push *w); /* returns owned, plain */
+
+/* The same into the caller's memory, of push_frame_bytes(parts_bytes), header included. */
+void push_start(struct push *w, uint8_t *at, size_t parts_bytes);
+void push_end(struct push *w);
 
 #endif

@@ -47,15 +47,38 @@ static void put(struct push *w, const void *ptr, size_t len)
     w->at += len;
 }
 
+/* One part has no comma in front. */
+static size_t payload_bytes(size_t parts_bytes)
+{
+    return HEAD_BYTES + parts_bytes - 1 + TAIL_BYTES;
+}
+
+size_t push_frame_bytes(size_t parts_bytes)
+{
+    uint8_t header[WS_HEADER_MAX];
+    size_t payload = payload_bytes(parts_bytes);
+    return ws_encode_header(header, WS_OP_TEXT, false, payload) + payload;
+}
+
+static void begin(struct push *w, struct frame *frame, uint8_t *payload)
+{
+    w->frame = frame;
+    w->at = payload;
+    w->has_items = false;
+    put(w, PUSH_HEAD, HEAD_BYTES);
+}
+
 void push_open(struct push *w, size_t parts_bytes, uint32_t count)
 {
     assert(count > 0 && count <= PUSH_ITEMS_MAX);
-    /* One part has no comma in front. */
-    w->frame = frame_open(HEAD_BYTES + parts_bytes - 1 + TAIL_BYTES);
-    w->frame->items = (uint16_t)count;
-    w->at = w->frame->bytes + w->frame->header_len;
-    w->has_items = false;
-    put(w, PUSH_HEAD, HEAD_BYTES);
+    struct frame *f = frame_open(payload_bytes(parts_bytes));
+    f->items = (uint16_t)count;
+    begin(w, f, f->bytes + f->header_len);
+}
+
+void push_start(struct push *w, uint8_t *at, size_t parts_bytes)
+{
+    begin(w, NULL, at + ws_encode_header(at, WS_OP_TEXT, false, payload_bytes(parts_bytes)));
 }
 
 static void put_missed(struct push *w, uint64_t missed)
@@ -82,9 +105,14 @@ void push_put(struct push *w, const struct push_part *part)
     put(w, "}", 1);
 }
 
-struct frame *push_close(struct push *w)
+void push_end(struct push *w)
 {
     put(w, PUSH_TAIL, TAIL_BYTES);
+}
+
+struct frame *push_close(struct push *w)
+{
+    push_end(w);
     assert(w->at == w->frame->bytes + w->frame->len);
     return w->frame;
 }
