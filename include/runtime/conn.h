@@ -24,20 +24,21 @@
 #include "protocol/ws_codec.h"
 #include "runtime/worker.h"
 
-#include <event2/event_struct.h>
 #include <netinet/in.h>
 
 enum conn_state { CONN_HTTP, CONN_OPEN, CONN_CLOSING, CONN_LINGER, CONN_DEAD };
 
 struct conn {
-    struct event event; /* reading always, writing only after the kernel refused bytes */
     struct worker *worker;
-    void *upper;                /* the session of an OPEN connection; NULL in /echo */
-    struct ws_decoder *decoder; /* only while a message is incomplete */
-    struct outq *outq;          /* only while private output waits */
-    struct buf *head;           /* HTTP: the request head so far, when it came in pieces */
+    void *upper;       /* the session of an OPEN connection; NULL in /echo */
+    struct outq *outq; /* only while private output waits */
+    union {
+        struct buf *head;           /* HTTP: the request head so far, when it came in pieces */
+        struct ws_decoder *decoder; /* behind that: only while a message is incomplete */
+    };
     struct wheel_timer timer;
-    struct list link;       /* worker's dirty, failed or dead list */
+    struct list link; /* worker's dirty, failed or dead list */
+    int fd;
     uint32_t slot;          /* in worker->conns */
     uint32_t last_sent_ms;  /* low bits of the clock at the last private write */
     uint32_t next_ping_ms;  /* low bits of the clock; upper layers' timer */
@@ -83,7 +84,7 @@ struct conn_ops {
     void (*on_closed)(struct conn *c);
 };
 
-/* Takes a connected, non-blocking socket. */
+/* Takes a connected, non-blocking socket; closes it when the kernel has no room to watch it. */
 void conn_accept(struct worker *w, int fd);
 
 /* HTTP: answers with a whole response and closes. response is copied. */
@@ -130,7 +131,7 @@ void conn_set_timer(struct conn *c, uint64_t in_ms);
 
 static inline int conn_fd(const struct conn *c)
 {
-    return c->event.ev_fd;
+    return c->fd;
 }
 
 /* Bytes on their way to this client that it has not taken: queued here, and in the kernel when it
@@ -157,6 +158,7 @@ void conn_read_traffic(const struct conn *c, struct conn_traffic *out);
 /* For worker.c: end-of-turn work, timers and memory. */
 void conn_flush(struct conn *c);
 void conn_fail_now(struct conn *c);
+void conn_on_ready(void *conn, bool readable, bool writable);
 void conn_on_timer(struct conn *c);
 void conn_free(struct conn *c);
 

@@ -31,6 +31,7 @@
 
 struct conn;
 struct conn_ops;
+struct poller;
 
 struct worker {
     unsigned index;
@@ -54,7 +55,8 @@ struct worker {
     struct loop_timer *wheel_timer;
     struct loop_lag *lag;
 
-    struct conn **conns; /* all of them, dense, in no order */
+    struct poller *poller; /* their sockets */
+    struct conn **conns;   /* all of them, dense, in no order */
     uint32_t conn_count;
     uint32_t conn_cap;
     struct list dirty;  /* connections with output to write at the end of the turn */

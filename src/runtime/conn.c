@@ -10,11 +10,11 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "runtime/poller.h"
 
 #include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
-#include <event2/event.h>
 #include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <stdio.h>
@@ -54,13 +54,20 @@ static void unlink_dead(struct conn *c)
 {
     struct worker *w = c->worker;
     unblock(c);
-    int fd = conn_fd(c);
-    event_del(&c->event);
-    close(fd);
+    close(c->fd);
     wheel_cancel(&w->wheel, &c->timer);
     worker_remove_conn(w, c);
     list_remove(&c->link);
     list_append(&w->dead, &c->link);
+}
+
+static void drop_head(struct conn *c)
+{
+    if (c->head == NULL)
+        return;
+    buf_fini(c->head);
+    free(c->head);
+    c->head = NULL;
 }
 
 /* The one door for a connection's state. */
@@ -76,6 +83,8 @@ static void set_state(struct conn *c, enum conn_state next)
     enum conn_state before = c->state;
     assert(allowed[before] & 1 << next);
     (void)allowed;
+    if (before == CONN_HTTP)
+        drop_head(c); /* its place is the decoder's from now on */
     c->state = (uint8_t)next;
     if (before == CONN_OPEN)
         leave_open(c);
@@ -158,16 +167,6 @@ static void drop_queue(struct conn *c)
     c->outq = NULL;
 }
 
-static void on_event(evutil_socket_t fd, short what, void *arg);
-
-static void watch(struct conn *c, short what)
-{
-    int fd = conn_fd(c);
-    event_del(&c->event);
-    event_assign(&c->event, loop_base(c->worker->loop), fd, what | EV_PERSIST, on_event, c);
-    event_add(&c->event, NULL);
-}
-
 void conn_wait_writable(struct conn *c)
 {
     if (c->blocked)
@@ -180,7 +179,7 @@ void conn_wait_writable(struct conn *c)
     if (ioctl(conn_fd(c), SIOCOUTQ, &unsent) == 0)
         c->kernel_bytes = (uint32_t)unsent;
     metrics_add(&c->worker->metrics, METRIC_WRITES_BLOCKED, 1);
-    watch(c, EV_READ | EV_WRITE);
+    poller_change(c->worker->poller, c->fd, POLLER_READ_WRITE, c);
     if (c->state == CONN_OPEN)
         c->worker->ops->on_blocked(c);
 }
@@ -214,7 +213,7 @@ static void on_queue_empty(struct conn *c)
     bool is_awaited = c->blocked || c->wants_drained;
     drop_queue(c);
     if (c->blocked) {
-        watch(c, EV_READ);
+        poller_change(c->worker->poller, c->fd, POLLER_READ, c);
         unblock(c);
     }
     c->wants_drained = false;
@@ -470,40 +469,42 @@ static void decode(struct conn *c, uint8_t *ptr, size_t len)
         ws_decoder_fini(&decoder);
 }
 
-static void drop_head(struct conn *c)
+/* Acts on a whole head, or one that will never be good. bytes must outlive the state HTTP. */
+static void answer_head(struct conn *c, const struct http_head *head, int status,
+                        struct slice bytes)
 {
-    if (c->head == NULL)
+    const struct worker *w = c->worker;
+    if (status > 0) {
+        w->ops->on_bad_request(c, status);
         return;
-    buf_fini(c->head);
-    free(c->head);
-    c->head = NULL;
+    }
+    w->ops->on_request(c, head);
+    if (c->state == CONN_OPEN && head->bytes < bytes.len)
+        decode(c, (uint8_t *)bytes.ptr + head->bytes, bytes.len - head->bytes);
 }
 
 static void read_head(struct conn *c, uint8_t *ptr, size_t len)
 {
-    const struct worker *w = c->worker;
+    struct buf whole = {0};
     struct slice bytes = slice_of((char *)ptr, len);
     if (c->head != NULL) {
         buf_append(c->head, ptr, len);
         bytes = buf_slice(c->head);
     }
     struct http_head head;
-    int status = http_head_parse(&head, bytes.ptr, bytes.len, (size_t)w->config->limits.head_bytes);
-    if (status < 0) {
-        if (c->head == NULL) {
-            c->head = mem_zalloc(sizeof *c->head);
-            buf_append(c->head, ptr, len);
+    int status =
+        http_head_parse(&head, bytes.ptr, bytes.len, (size_t)c->worker->config->limits.head_bytes);
+    if (status >= 0) {
+        if (c->head != NULL) {
+            whole = *c->head;
+            *c->head = (struct buf){0};
         }
-        return;
+        answer_head(c, &head, status, bytes);
+        buf_fini(&whole);
+    } else if (c->head == NULL) {
+        c->head = mem_zalloc(sizeof *c->head);
+        buf_append(c->head, ptr, len);
     }
-    if (status > 0) {
-        w->ops->on_bad_request(c, status);
-    } else {
-        w->ops->on_request(c, &head);
-        if (c->state == CONN_OPEN && head.bytes < bytes.len)
-            decode(c, (uint8_t *)bytes.ptr + head.bytes, bytes.len - head.bytes);
-    }
-    drop_head(c);
 }
 
 static void on_readable(struct conn *c)
@@ -523,13 +524,12 @@ static void on_readable(struct conn *c)
     /* Otherwise the peer has nothing to say that matters: read and forget until it closes. */
 }
 
-static void on_event(evutil_socket_t fd, short what, void *arg)
+void conn_on_ready(void *conn, bool readable, bool writable)
 {
-    (void)fd;
-    struct conn *c = arg;
-    if (what & EV_WRITE)
+    struct conn *c = conn;
+    if (writable && c->blocked)
         write_queue(c);
-    if ((what & EV_READ) && c->state != CONN_DEAD)
+    if (readable && c->state != CONN_DEAD)
         on_readable(c);
 }
 
@@ -553,17 +553,29 @@ static void read_peer_address(struct conn *c, int fd)
     }
 }
 
+/* Nobody will hear of it. Relaxed: load is for choosing a worker, nothing hangs on its order. */
+static void refuse_socket(struct worker *w, int fd)
+{
+    close(fd);
+    metrics_add(&w->metrics, METRIC_ACCEPT_REFUSED, 1);
+    atomic_fetch_sub_explicit(&w->load, 1, memory_order_relaxed);
+}
+
 void conn_accept(struct worker *w, int fd)
 {
     struct conn *c = mem_zalloc(sizeof *c);
+    if (!poller_add(w->poller, fd, c)) {
+        free(c);
+        refuse_socket(w, fd);
+        return;
+    }
     c->worker = w;
+    c->fd = fd;
     c->state = CONN_HTTP;
     list_init(&c->link);
     wheel_timer_init(&c->timer);
     c->accepted_us = (uint32_t)(clock_mono_ns() / 1000);
     read_peer_address(c, fd);
-    event_assign(&c->event, loop_base(w->loop), fd, EV_READ | EV_PERSIST, on_event, c);
-    event_add(&c->event, NULL);
     worker_add_conn(w, c);
     metrics_add(&w->metrics, METRIC_SOCKETS, 1);
     conn_set_timer(c, (uint64_t)w->config->listen.handshake_ms);
@@ -613,7 +625,6 @@ void conn_free(struct conn *c)
 {
     struct worker *w = c->worker;
     drop_queue(c);
-    drop_head(c);
     if (c->decoder != NULL) {
         ws_decoder_fini(c->decoder);
         free(c->decoder);

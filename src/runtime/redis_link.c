@@ -38,11 +38,11 @@
 #include <unistd.h>
 
 enum {
-    DIAL_MS = 1000,         /* to resolve, connect and be greeted */
-    STABLE_MS = 1000,       /* up for so long, the link has earned a quick redial */
-    READ_CHUNK = 16 * 1024, /* bytes per recv: what the parser takes at a time */
+    DIAL_MS = 1000,          /* to resolve, connect and be greeted */
+    STABLE_MS = 1000,        /* up for so long, the link has earned a quick redial */
+    READ_CHUNK = 16 * 1024,  /* bytes per recv: what the parser takes at a time */
     READ_TURN = 1024 * 1024, /* bytes per readable event, so that others get their turn */
-    GREETING_MAX = 3,       /* AUTH, CLIENT SETNAME, SELECT */
+    GREETING_MAX = 3,        /* AUTH, CLIENT SETNAME, SELECT */
 };
 
 /* Upper bounds of the wait before a redial; the lower bound is half of it. */

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "runtime/conn.h"
 #include "runtime/loop_lag.h"
+#include "runtime/poller.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -78,6 +79,7 @@ struct worker *worker_new(unsigned index, struct loop *loop, const struct config
     w->ops = ops;
     w->admission = admission;
     rng_init_random(&w->rng);
+    w->poller = poller_new(w->loop, conn_on_ready);
     w->read_buffer = mem_alloc(WORKER_READ_BYTES);
     w->inflater = ws_inflater_new();
     w->compressor.deflater = ws_deflater_new(DEFLATE_LEVEL, WS_WINDOW_BITS);
@@ -150,6 +152,7 @@ void worker_abort_all(struct worker *w)
 
 void worker_free(struct worker *w)
 {
+    poller_free(w->poller);
     loop_timer_free(w->wheel_timer);
     loop_lag_free(w->lag);
     wheel_fini(&w->wheel);
