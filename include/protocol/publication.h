@@ -93,6 +93,14 @@ static inline struct slice publication_epoch(const struct publication *p)
 struct frame *publication_frame(struct publication *p, enum publication_form form,
                                 struct compressor *compressor);
 
+/* The plain form: most often it is there, and a load. */
+static inline struct frame *publication_plain(struct publication *p, enum publication_form form)
+{
+    /* Acquire pairs with the release of whoever made it. */
+    struct frame *f = atomic_load_explicit(&p->forms[form], memory_order_acquire);
+    return f != NULL ? f : publication_frame(p, form, NULL);
+}
+
 /* Makes FORM_JSON_PATCH, given the publication with the number right before. Where a patch is not
  * possible or does not pay, that form is FORM_JSON from then on. */
 void publication_prepare_patch(struct publication *p, const struct publication *before);

@@ -84,12 +84,12 @@ void cohort_append(struct cohort *c, struct item *item, uint32_t sub_index,
         c->oldest_ns = item->p->received_ns;
         hub_schedule(c->hub, c);
     }
-    *cohort_part(c, c->part_end++) = (struct cohort_part){
-        .item = item_ref(item),
-        .single = publication_frame(item->p, c->format.raw ? FORM_RAW : form, NULL),
-        .missed = missed,
-        .sub_index = sub_index & 0xffffff,
-        .form = (uint8_t)form};
+    *cohort_part(c, c->part_end++) =
+        (struct cohort_part){.item = item_ref(item),
+                             .single = publication_plain(item->p, c->format.raw ? FORM_RAW : form),
+                             .missed = missed,
+                             .sub_index = sub_index & 0xffffff,
+                             .form = (uint8_t)form};
     c->pending_bytes += item->p->payload_bytes;
     if (c->pending_bytes >= PENDING_BYTES)
         hub_schedule_now(c->hub, c);

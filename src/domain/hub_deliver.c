@@ -12,6 +12,8 @@
 
 #include <stdlib.h>
 
+#define PREFETCH_COHORTS 4 /* looked ahead, each way */
+
 /* --- forms and frames ------------------------------------------------------------------------ */
 
 struct frame *hub_frame(struct hub *h, struct publication *p, struct cohort_format format,
@@ -276,11 +278,22 @@ static bool has_patch(const struct hub_channel *c, struct publication *p,
     return true;
 }
 
+/* Cohorts of their own lie all over the memory: the loop asks for them before it needs them, first
+ * the cohort, then where its next part goes. */
+static void prefetch_followers(const struct hub_channel *c, uint32_t index)
+{
+    if (index + 2 * PREFETCH_COHORTS < c->cohort_count)
+        __builtin_prefetch(c->cohorts[index + 2 * PREFETCH_COHORTS].cohort, 1);
+    if (index + PREFETCH_COHORTS < c->cohort_count)
+        cohort_prefetch_part(c->cohorts[index + PREFETCH_COHORTS].cohort);
+}
+
 static void append_to_followers(const struct hub_channel *c, struct item *item,
                                 enum publication_form form, bool with_patch, uint64_t gap)
 {
     for (uint32_t i = 0; i < c->cohort_count; i++) {
         const struct channel_follower *f = &c->cohorts[i];
+        prefetch_followers(c, i);
         if (f->is_gated)
             cohort_gate_take(f->cohort, f->sub_index, item);
         else
