@@ -31,7 +31,8 @@
  * nothing while others are served, and catches up from its own cursor when its socket drains.
  *
  * Owner: the worker's thread. Members leave by swap, so an index is valid until the next leave.
- * cohort.c has the set and the members, cohort_stream.c the stream, cohort_gate.c the rates.
+ * cohort.c has the set and the members, cohort_stream.c the stream, cohort_send.c gives it to the
+ * members, cohort_gate.c has the rates.
  * Not here: which channels exist (hub), what a client may do (session).
  */
 #ifndef TICKCAST_DOMAIN_COHORT_H
