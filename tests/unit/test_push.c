@@ -7,6 +7,7 @@
 #include "protocol/push.h"
 #include "unit.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static struct publication *make(const char *channel, uint64_t seq, const char *payload)
@@ -20,6 +21,22 @@ static struct publication *make(const char *channel, uint64_t seq, const char *p
     return publication_new(&head, slice_str(payload));
 }
 
+/* Written into memory of the caller's, a message is byte for byte the frame. */
+static void check_written_in_place(const struct push_part *parts, uint32_t count, size_t bytes,
+                                   const struct frame *f)
+{
+    struct push w;
+    uint8_t *at = malloc(push_frame_bytes(bytes));
+    push_start(&w, at, bytes);
+    for (uint32_t i = 0; i < count; i++)
+        push_put(&w, &parts[i]);
+    push_end(&w);
+    CU_ASSERT_EQUAL_FATAL(push_frame_bytes(bytes), f->len);
+    CU_ASSERT_EQUAL(w.at - at, f->len);
+    CU_ASSERT_EQUAL(memcmp(at, f->bytes, f->len), 0);
+    free(at);
+}
+
 static struct frame *join(const struct push_part *parts, uint32_t count)
 {
     struct push w;
@@ -29,7 +46,9 @@ static struct frame *join(const struct push_part *parts, uint32_t count)
     push_open(&w, bytes, count);
     for (uint32_t i = 0; i < count; i++)
         push_put(&w, &parts[i]);
-    return push_close(&w);
+    struct frame *f = push_close(&w);
+    check_written_in_place(parts, count, bytes, f);
+    return f;
 }
 
 static void test_items_side_by_side(void)
