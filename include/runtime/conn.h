@@ -24,8 +24,6 @@
 #include "protocol/ws_codec.h"
 #include "runtime/worker.h"
 
-#include <netinet/in.h>
-
 enum conn_state { CONN_HTTP, CONN_OPEN, CONN_CLOSING, CONN_LINGER, CONN_DEAD };
 
 struct conn {
@@ -85,7 +83,7 @@ struct conn_ops {
 };
 
 /* Takes a connected, non-blocking socket; closes it when the kernel has no room to watch it. */
-void conn_accept(struct worker *w, int fd);
+void conn_accept(struct worker *w, int fd, const union socket_peer *peer);
 
 /* HTTP: answers with a whole response and closes. response is copied. */
 void conn_respond(struct conn *c, struct slice response, unsigned status);

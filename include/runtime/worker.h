@@ -22,6 +22,7 @@
 #include "protocol/ws_deflate.h"
 #include "runtime/loop.h"
 
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -78,8 +79,16 @@ void worker_stop(struct worker *w); /* stops and joins the thread */
 void worker_abort_all(struct worker *w);
 void worker_free(struct worker *w);
 
-/* Hands a connected, non-blocking socket over. Any thread. load must have been raised for it. */
-void worker_give_socket(struct worker *w, int fd);
+/* Whom a socket leads to, as accept says. */
+union socket_peer {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+};
+
+/* Hands a connected, non-blocking socket over. Any thread. load must have been raised for it. peer
+ * is copied. */
+void worker_give_socket(struct worker *w, int fd, const union socket_peer *peer);
 
 /* Goes on with another configuration: shares next, lets go of the one before. Owner thread. */
 void worker_take_config(struct worker *w, const struct config *next);

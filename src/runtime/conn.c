@@ -535,21 +535,15 @@ void conn_on_ready(void *conn, bool readable, bool writable)
 
 /* --- life ---------------------------------------------------------------------------------- */
 
-static void read_peer_address(struct conn *c, int fd)
+static void keep_peer(struct conn *c, const union socket_peer *peer)
 {
-    struct sockaddr_storage peer;
-    socklen_t len = sizeof peer;
-    if (getpeername(fd, (struct sockaddr *)&peer, &len) != 0)
-        return;
-    c->address_family = (uint8_t)peer.ss_family;
-    if (peer.ss_family == AF_INET) {
-        const struct sockaddr_in *in = (const struct sockaddr_in *)&peer;
-        memcpy(c->address, &in->sin_addr, sizeof in->sin_addr);
-        c->port = ntohs(in->sin_port);
-    } else if (peer.ss_family == AF_INET6) {
-        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&peer;
-        memcpy(c->address, &in6->sin6_addr, sizeof in6->sin6_addr);
-        c->port = ntohs(in6->sin6_port);
+    c->address_family = (uint8_t)peer->any.sa_family;
+    if (peer->any.sa_family == AF_INET) {
+        memcpy(c->address, &peer->v4.sin_addr, sizeof peer->v4.sin_addr);
+        c->port = ntohs(peer->v4.sin_port);
+    } else if (peer->any.sa_family == AF_INET6) {
+        memcpy(c->address, &peer->v6.sin6_addr, sizeof peer->v6.sin6_addr);
+        c->port = ntohs(peer->v6.sin6_port);
     }
 }
 
@@ -561,7 +555,7 @@ static void refuse_socket(struct worker *w, int fd)
     atomic_fetch_sub_explicit(&w->load, 1, memory_order_relaxed);
 }
 
-void conn_accept(struct worker *w, int fd)
+void conn_accept(struct worker *w, int fd, const union socket_peer *peer)
 {
     struct conn *c = mem_zalloc(sizeof *c);
     if (!poller_add(w->poller, fd, c)) {
@@ -575,7 +569,7 @@ void conn_accept(struct worker *w, int fd)
     list_init(&c->link);
     wheel_timer_init(&c->timer);
     c->accepted_us = (uint32_t)(clock_mono_ns() / 1000);
-    read_peer_address(c, fd);
+    keep_peer(c, peer);
     worker_add_conn(w, c);
     metrics_add(&w->metrics, METRIC_SOCKETS, 1);
     conn_set_timer(c, (uint64_t)w->config->listen.handshake_ms);

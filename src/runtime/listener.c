@@ -110,7 +110,7 @@ static struct worker *least_loaded(const struct listener *l, uint64_t *total)
     return best;
 }
 
-static void hand_over(struct listener *l, int fd)
+static void hand_over(struct listener *l, int fd, const union socket_peer *peer)
 {
     uint64_t total;
     struct worker *w = least_loaded(l, &total);
@@ -120,7 +120,7 @@ static void hand_over(struct listener *l, int fd)
         return;
     }
     atomic_fetch_add_explicit(&w->load, 1, memory_order_relaxed);
-    worker_give_socket(w, fd);
+    worker_give_socket(w, fd, peer);
 }
 
 static void pause_accepting(struct listener *l)
@@ -150,9 +150,11 @@ static void on_readable(evutil_socket_t listening, short what, void *arg)
     (void)what;
     struct listener *l = arg;
     for (int i = 0; i < ACCEPTS_PER_EVENT; i++) {
-        int fd = accept4(listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        union socket_peer peer = {0};
+        socklen_t len = sizeof peer;
+        int fd = accept4(listening, &peer.any, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0)
-            hand_over(l, fd);
+            hand_over(l, fd, &peer);
         else if (is_out_of_resources(errno))
             return pause_accepting(l);
         else if (errno != EINTR && errno != ECONNABORTED)

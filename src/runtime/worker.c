@@ -20,6 +20,7 @@ struct socket_message {
     struct message message;
     struct worker *worker;
     int fd;
+    union socket_peer peer;
 };
 
 static void on_due(struct wheel_timer *t, void *arg)
@@ -171,16 +172,17 @@ void worker_free(struct worker *w)
 static void run_socket(struct message *m)
 {
     struct socket_message *given = (struct socket_message *)m;
-    conn_accept(given->worker, given->fd);
+    conn_accept(given->worker, given->fd, &given->peer);
     free(given);
 }
 
-void worker_give_socket(struct worker *w, int fd)
+void worker_give_socket(struct worker *w, int fd, const union socket_peer *peer)
 {
     struct socket_message *m = mem_zalloc(sizeof *m);
     m->message.run = run_socket;
     m->worker = w;
     m->fd = fd;
+    m->peer = *peer;
     loop_post(w->loop, &m->message);
 }
 

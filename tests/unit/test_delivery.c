@@ -142,7 +142,7 @@ static void client_open(struct node *n, struct client *c, const char *query)
                "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
                query);
     atomic_fetch_add(&n->at.worker->load, 1);
-    worker_give_socket(n->at.worker, pair[1]);
+    worker_give_socket(n->at.worker, pair[1], &(union socket_peer){0});
     CU_ASSERT_EQUAL(write(c->fd, request.data, request.len), (ssize_t)request.len);
     buf_fini(&request);
     turn(n);

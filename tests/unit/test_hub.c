@@ -315,7 +315,7 @@ static void connect_client(struct world *w, struct client *c)
                "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n",
                c->deflate ? "Sec-WebSocket-Extensions: permessage-deflate\r\n" : "");
     atomic_fetch_add(&w->at.worker->load, 1);
-    worker_give_socket(w->at.worker, pair[1]);
+    worker_give_socket(w->at.worker, pair[1], &(union socket_peer){0});
     CU_ASSERT_EQUAL(write(c->fd, request.data, request.len), (ssize_t)request.len);
     buf_fini(&request);
 }

@@ -64,7 +64,7 @@ static int join(struct node *n, struct session **s)
     int pair[2];
     CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
     atomic_fetch_add(&n->at.worker->load, 1);
-    worker_give_socket(n->at.worker, pair[1]);
+    worker_give_socket(n->at.worker, pair[1], &(union socket_peer){0});
     CU_ASSERT_EQUAL(write(pair[0], request, sizeof request - 1), (ssize_t)sizeof request - 1);
     turn(n);
     turn(n);
