@@ -24,7 +24,7 @@ WORLDS = []  # those alive now, for their logs
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "limit(seconds): time limit of this test")
-    config.addinivalue_line("markers", "plain: figures that only a plain build can show")
+    config.addinivalue_line("markers", "plain: says nothing more under a sanitizer")
 
 
 def pytest_make_parametrize_id(val):

@@ -9,6 +9,8 @@ import pytest
 
 from world import ROOT
 
+pytestmark = pytest.mark.plain  # no node runs here
+
 RULES = ROOT / "conf/prometheus-rules.yml"
 RULES_TEST = ROOT / "tests/prometheus/rules_test.yml"
 DASHBOARD = ROOT / "conf/grafana-dashboard.json"

@@ -11,6 +11,8 @@ import websockets
 from browser import Browser
 from world import ROOT, WAIT, eventually
 
+pytestmark = pytest.mark.plain  # the browser is what is tried; the node does nothing new for it
+
 PAGE_WAIT = 2 * WAIT  # a browser is not quick to start a page on a busy machine
 
 
