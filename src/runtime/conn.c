@@ -573,6 +573,7 @@ void conn_accept(struct worker *w, int fd, const union socket_peer *peer)
     worker_add_conn(w, c);
     metrics_add(&w->metrics, METRIC_SOCKETS, 1);
     conn_set_timer(c, (uint64_t)w->config->listen.handshake_ms);
+    on_readable(c); /* the request is there already, see listener.c */
 }
 
 void conn_respond(struct conn *c, struct slice response, unsigned status)

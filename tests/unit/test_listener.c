@@ -44,6 +44,7 @@ static int connect_to(const char *address)
     inet_pton(AF_INET, host, &to.sin_addr);
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     CU_ASSERT_EQUAL_FATAL(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    CU_ASSERT_EQUAL(send(fd, "G", 1, 0), 1); /* who says nothing is not accepted at once */
     return fd;
 }
 
