@@ -188,6 +188,8 @@ void bench_clients_fini(struct bench *b);
 void bench_clients_open(struct bench *b);         /* starts as many connects as may be in flight */
 void bench_turn(struct bench *b, int timeout_ms); /* looks once and takes what is there */
 void bench_client_close(struct bench *b, struct bench_client *c);
+/* The server has worked through its subscriptions. One that stalls is read no more from here. */
+void bench_client_subscribed(struct bench *b, struct bench_client *c);
 
 /* The channel's name without the prefix, as a string; at most BENCH_NAME_BYTES. */
 #define BENCH_NAME_BYTES 256

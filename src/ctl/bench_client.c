@@ -229,10 +229,14 @@ static void finish_upgrade(struct bench *b, struct bench_client *c, const char *
     c->state = CLIENT_OPEN;
     b->opening--;
     b->open++;
-    if (b->options.raw) { /* no ack will come */
-        c->subscribed = true;
-        b->subscribed++;
-    }
+    if (b->options.raw) /* no ack will come */
+        bench_client_subscribed(b, c);
+}
+
+void bench_client_subscribed(struct bench *b, struct bench_client *c)
+{
+    c->subscribed = true;
+    b->subscribed++;
     if (c->stalled)
         epoll_ctl(b->epoll, EPOLL_CTL_DEL, c->fd, NULL);
 }

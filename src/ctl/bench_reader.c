@@ -145,10 +145,8 @@ static void take_text(struct bench *b, struct bench_client *c, const struct head
     }
     /* The ack is short, but may be the first thing ever compressed: any second text message after
      * the hello will do for a sign that the node has worked through the subscribe. */
-    if (!c->subscribed && c->frames == 2) {
-        c->subscribed = true;
-        b->subscribed++;
-    }
+    if (!c->subscribed && c->frames == 2)
+        bench_client_subscribed(b, c);
 }
 
 static bool take_frame(struct bench *b, struct bench_client *c, const struct head *h,
