@@ -128,9 +128,10 @@ rolling: all
 lint:
 	scripts/lint
 
+# W=w1 or W=w1.alone,w6 names workloads; BENCH_ARGS=--list shows them.
 bench: all
 	$(MAKE) $(BUILD)/bare_loop
-	BUILD=$(abspath $(BUILD)) $(PYTHON) tests/bench/run.py $(BENCH_ARGS)
+	BUILD=$(abspath $(BUILD)) $(PYTHON) tests/bench/run.py $(if $(W),--only $(W)) $(BENCH_ARGS)
 
 $(BUILD)/bare_loop: tests/bench/bare_loop.c $(LIB)
 	@mkdir -p $(@D)

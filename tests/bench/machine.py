@@ -1,0 +1,72 @@
+"""The machine that is measured on: its cores, its processes, and what the kernel says of itself.
+
+What is measured has one core for itself; Redis, the publisher and the reader share another.
+"""
+import os
+import platform
+import re
+import resource
+import select
+import socket
+import subprocess
+
+BUILD = os.environ.get("BUILD", "build")
+NODE_CORE, LOAD_CORE = "0", "1"
+START_LIMIT_S = 20
+
+
+class Failure(Exception):
+    """A run that could not be done; the message is for people."""
+
+
+# --- processes -----------------------------------------------------------------------------------
+
+
+def pinned(core, *command):
+    return ["taskset", "-c", core, *map(str, command)]
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def ready_line(process):
+    """The words of a program's first line, `ready name=value ...`, within the limit."""
+    readable, _, _ = select.select([process.stdout], [], [], START_LIMIT_S)
+    line = process.stdout.readline() if readable else ""
+    if not line.startswith("ready"):
+        raise Failure(f"{process.args[3]} did not become ready")
+    return dict(word.split("=", 1) for word in line.split()[1:])
+
+
+def end(process):
+    process.terminate()
+    try:
+        process.wait(START_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+# --- what the kernel counts ----------------------------------------------------------------------
+
+
+def read_text(path):
+    with open(path, encoding="ascii", errors="replace") as f:
+        return f.read()
+
+
+def peak_resident_bytes(pid):
+    return int(re.search(r"VmHWM:\s*(\d+) kB", read_text(f"/proc/{pid}/status")).group(1)) * 1024
+
+
+def descriptor_limit():
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
+def describe():
+    model = re.search(r"model name\s*: (.*)", read_text("/proc/cpuinfo"))
+    return {"cpu": model.group(1) if model else platform.machine(), "cores": os.cpu_count(),
+            "kernel": platform.release(), "load": os.getloadavg()[0]}

@@ -1,0 +1,70 @@
+"""W2: many channels, 5,000 clients on 20 random ones of 1,000, so that no two hear the same."""
+from figures import full_core
+from servers import bare_loop, node
+from workloads import workload
+
+CLIENTS, CHANNELS, OF = 5000, 20, 1000
+FORMATS = {"raw": ("--raw",), "json": (), "packed": ("--compress",)}
+
+
+def measure(run, n, name, *options):
+    result = n.bench("--clients", run.size(CLIENTS), "--channels", CHANNELS, "--of", OF,
+                     "--seconds", run.seconds, *options)
+    return run.figures.keep(f"w2 {name}", result)
+
+
+def publications_per_s(deliveries_per_s):
+    return deliveries_per_s / (CLIENTS * CHANNELS / OF)
+
+
+@workload("w2.capacity")
+def capacity(run):
+    """many channels, as fast as the slowest client keeps up, and offered 2.7 M/s; nothing lost"""
+    with node(run.redis, node__pace_ms=0) as n:
+        for name, options in FORMATS.items():
+            # As fast as the slowest keeps up: what is lost here is the workload's own failure.
+            runs = [measure(run, n, f"{name}, closed loop", "--rate", 0, *options)
+                    for _ in range(run.runs)]
+            run.figures.add(f"w2.capacity: {name}, closed loop",
+                            [r["deliveries_per_s"] / 1e6 for r in runs], "M/s",
+                            at_least=2.7 if name == "raw" else None, note=full_core(runs))
+            run.figures.add(f"w2.capacity: {name}, CPU per delivery",
+                            [r["cpu_us_per_delivery"] for r in runs], "us")
+        runs = [measure(run, n, "raw, offered", "--raw", "--rate", publications_per_s(2.7e6))
+                for _ in range(run.runs)]
+        run.figures.add("w2.capacity: raw, offered 2.7 M/s",
+                        [r["deliveries_per_s"] / 1e6 for r in runs], "M/s", at_least=2.7 * 0.98,
+                        note=full_core(runs))
+
+
+def offered(run, name, rate, pace_ms, at_most):
+    """A fixed rate in each format, and the bare loop with as many messages in each send."""
+    a_write_s = max(pace_ms / 1000, CLIENTS / rate)
+    batch = round(rate / CLIENTS * a_write_s)
+    runs = {kind: [] for kind in FORMATS}
+    bare = []
+    with node(run.redis, node__pace_ms=pace_ms) as n:
+        for _ in range(run.runs):
+            for kind, options in FORMATS.items():
+                runs[kind].append(measure(run, n, f"{name} {kind}", "--rate",
+                                          publications_per_s(rate), *options))
+            bare.append(run.figures.keep(f"w2.{name} bare", bare_loop(
+                run.size(CLIENTS), 1 / a_write_s, run.seconds, batch)))
+    for kind in FORMATS:
+        run.figures.add(f"w2.{name}: {kind}, {rate:,}/s, pace {pace_ms}",
+                        [r["cpu_us_per_delivery"] for r in runs[kind]], "us",
+                        at_most=at_most if kind == "raw" else None, note=full_core(runs[kind]))
+    run.figures.add(f"w2.{name}: bare loop, {batch} per send",
+                    [r["cpu_us_per_delivery"] for r in bare], "us")
+
+
+@workload("w2.unpaced")
+def unpaced(run):
+    """many channels, 200,000 deliveries/s, each written at once"""
+    offered(run, "unpaced", 200_000, 0, 3.5)
+
+
+@workload("w2.paced")
+def paced(run):
+    """many channels, 800,000 deliveries/s, writes to a client 50 ms apart"""
+    offered(run, "paced", 800_000, 50, 0.6)
