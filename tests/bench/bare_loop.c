@@ -7,7 +7,8 @@
  * `tickcastctl bench --publisher none --raw` reads it as it reads the node. No Redis, no events, no
  * bookkeeping: what is left is what the kernel costs.
  *
- * Prints `ready port=N` when it listens, and one JSON line with its processor time at the end.
+ * Prints `ready port=N` when it listens, and one JSON line at the end: its processor time, and how
+ * long a pass over all sockets took.
  */
 #include "base/clock.h"
 #include "ctl/bench_payload.h"
@@ -25,7 +26,8 @@
 #define HEADER_BYTES   4
 #define WARM_UP_ROUNDS 50
 #define WARM_UP_GAP_NS 2000000u
-#define WAIT_S         30 /* for a client to connect and to ask */
+#define WAIT_S         30    /* for a client to connect and to ask */
+#define PASSES_KEPT    65536 /* of the last so many it is known how long they took */
 
 struct options {
     unsigned port, clients, size, batch;
@@ -125,13 +127,34 @@ static void send_round(const struct options *o, const int *fds, char *frames, ui
     }
 }
 
-static void run(const struct options *o, const int *fds, char *frames)
+static void warm_up(const struct options *o, const int *fds, char *frames)
 {
     for (unsigned i = 0; i < WARM_UP_ROUNDS; i++) {
         send_round(o, fds, frames, 0);
         sleep_until_ns(clock_mono_ns() + WARM_UP_GAP_NS);
     }
     sleep_until_ns(clock_mono_ns() + 300000000u);
+}
+
+static int compare_ns(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Sorts what is kept of rounds passes. */
+static void print_passes(uint64_t *passes_ns, uint64_t rounds)
+{
+    size_t count = rounds < PASSES_KEPT ? (size_t)rounds : PASSES_KEPT;
+    qsort(passes_ns, count, sizeof *passes_ns, compare_ns);
+    printf("\"pass_p50_us\":%.1f,\"pass_p99_us\":%.1f,", (double)passes_ns[count / 2] / 1e3,
+           (double)passes_ns[count * 99 / 100] / 1e3);
+}
+
+static void run(const struct options *o, const int *fds, char *frames)
+{
+    static uint64_t passes_ns[PASSES_KEPT];
+    warm_up(o, fds, frames);
     double cpu_before_s = cpu_s();
     uint64_t first_ns = clock_mono_ns();
     uint64_t rounds = 0;
@@ -142,12 +165,16 @@ static void run(const struct options *o, const int *fds, char *frames)
             break;
         if (o->rate > 0)
             sleep_until_ns(due_ns);
+        uint64_t begun_ns = clock_mono_ns();
         send_round(o, fds, frames, rounds * o->batch + 1);
+        passes_ns[rounds % PASSES_KEPT] = clock_mono_ns() - begun_ns;
     }
     double cpu = cpu_s() - cpu_before_s;
     double seconds = (double)(clock_mono_ns() - first_ns) / 1e9;
     double sends = (double)rounds * o->clients;
-    printf("{\"clients\":%u,\"batch\":%u,\"rounds\":%llu,\"sends\":%.0f,\"seconds\":%.3f,"
+    putchar('{');
+    print_passes(passes_ns, rounds);
+    printf("\"clients\":%u,\"batch\":%u,\"rounds\":%llu,\"sends\":%.0f,\"seconds\":%.3f,"
            "\"cpu_s\":%.4f,\"cpu_us_per_send\":%.4f,\"cpu_us_per_delivery\":%.4f,"
            "\"deliveries_per_s\":%.0f}\n",
            o->clients, o->batch, (unsigned long long)rounds, sends, seconds, cpu, cpu / sends * 1e6,
