@@ -51,6 +51,7 @@ struct bench_options {
     int64_t sample;    /* every how manieth number gives a latency */
     int64_t addresses; /* source addresses, from 127.0.0.2 */
     int64_t pid;       /* the node's; 0: not measured */
+    int64_t late_ms;   /* a delivery older than that is late */
     int64_t nap_us;    /* the reader's, when there is nothing to read; 0: it waits in the kernel */
     double rate;       /* publications per second; 0: the window alone says when */
     double speed;      /* of a tape's own pace; 0: rate, or at once */
@@ -82,6 +83,16 @@ struct node_usage {
 /* Zeroes when pid is 0 or gone. Walks the page tables: exact, and takes about a millisecond. */
 struct node_usage node_usage_read(int64_t pid);
 double node_cpu_read_s(int64_t pid); /* the processor time alone: cheap */
+
+/* What the cores have done that this program may run on, whoever ran there: beside the reader that
+ * is Redis, where they share one. A core that is never idle is the limit of what is measured. */
+struct load_usage {
+    uint64_t busy_ticks;
+    uint64_t ticks;
+};
+
+struct load_usage load_usage_read(void);
+double load_usage_share(const struct load_usage *before, const struct load_usage *after); /* 0..1 */
 
 enum client_state { CLIENT_NEW, CLIENT_CONNECTING, CLIENT_HEAD, CLIENT_OPEN, CLIENT_CLOSED };
 
@@ -129,7 +140,8 @@ struct bench_publisher {
     uint64_t replies;  /* to them */
     uint64_t first_ns;
     uint64_t last_ns;
-    double cpu_s; /* the node's, right before the first publication */
+    uint64_t late_ns; /* that a publication left behind its time, at most */
+    double cpu_s;     /* the node's, right before the first publication */
     struct buf out;
     char error[160]; /* "" when all went well */
 };
@@ -158,12 +170,16 @@ struct bench {
     uint64_t read_ns;               /* when the bytes at hand were read; 0: not asked for yet */
     uint64_t last_ns;               /* of the last delivery */
     struct histogram latency;
+    uint64_t late; /* of those that were timed */
 
     uint64_t connect_ns;
     double connect_cpu_s;
     struct node_usage before, idle, end;
     double cpu_s;     /* the node's, from the first publication to the last delivery */
     double own_cpu_s; /* ours meanwhile: near the seconds, we are the limit */
+    double load_busy; /* of our cores meanwhile, with everybody on them: near 1, the load is */
+    double own_cpu_start_s;
+    struct load_usage load_start;
     double seconds;
     uint64_t expected;
     bool estimated;

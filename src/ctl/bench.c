@@ -167,9 +167,15 @@ static void settle_counts(struct bench *b)
         b->payload_bytes = b->deliveries * (uint64_t)b->options.size;
 }
 
-static double own_cpu_read_s(void)
+/* What we and our cores have done; from one call to the next is what is reported. */
+static void take_own_usage(struct bench *b)
 {
-    return (double)clock_read_ns(CLOCK_PROCESS_CPUTIME_ID) / 1e9;
+    double cpu_s = (double)clock_read_ns(CLOCK_PROCESS_CPUTIME_ID) / 1e9;
+    struct load_usage load = load_usage_read();
+    b->own_cpu_s = cpu_s - b->own_cpu_start_s;
+    b->load_busy = load_usage_share(&b->load_start, &load);
+    b->own_cpu_start_s = cpu_s;
+    b->load_start = load;
 }
 
 static bool run_load(struct bench *b)
@@ -178,7 +184,7 @@ static bool run_load(struct bench *b)
     if (!bench_publisher_start(b))
         return false;
     bool is_live = await_live(b);
-    double own_cpu_s = own_cpu_read_s();
+    take_own_usage(b);
     if (!is_live)
         atomic_store(&b->shared.stop, true);
     b->frames = b->bytes = 0; /* the warm-up's */
@@ -187,7 +193,7 @@ static bool run_load(struct bench *b)
     if (is_live)
         read_the_rest(b);
     b->cpu_s = node_cpu_read_s(b->options.pid) - b->publisher.cpu_s;
-    b->own_cpu_s = own_cpu_read_s() - own_cpu_s;
+    take_own_usage(b);
     if (b->last_ns > b->publisher.first_ns)
         b->seconds = (double)(b->last_ns - b->publisher.first_ns) / 1e9;
     settle_counts(b);
@@ -204,8 +210,10 @@ static bool run_reader(struct bench *b)
     uint64_t start_ns = clock_mono_ns();
     uint64_t limit_ns = start_ns + seconds_to_ns(b->options.seconds) + DRAIN_LIMIT_NS;
     b->counting = true;
+    take_own_usage(b);
     while (b->open > 0 && clock_mono_ns() < limit_ns)
         bench_turn(b, TURN_MS);
+    take_own_usage(b);
     b->closed = 0; /* all were, as they should be */
     b->seconds = (double)(clock_mono_ns() - start_ns) / 1e9;
     b->expected = b->deliveries + b->lost;

@@ -1,5 +1,5 @@
 /*
- * bench_node.c - what the node's process has used.
+ * bench_node.c - what the node's process has used, and the cores that the load has.
  *
  * Processor time comes from the process's own clock (POSIX lets one process read another's): it is
  * exact to the nanosecond, where utime + stime of /proc/PID/stat are the same sum cut to ticks of
@@ -8,8 +8,10 @@
  */
 #include "ctl/bench_run.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <time.h>
+#include <unistd.h>
 
 double node_cpu_read_s(int64_t pid)
 {
@@ -43,4 +45,46 @@ struct node_usage node_usage_read(int64_t pid)
         return (struct node_usage){0};
     return (struct node_usage){.cpu_s = node_cpu_read_s(pid),
                                .resident_bytes = read_resident_bytes(pid)};
+}
+
+/* What one core did since the machine started, from its line of /proc/stat. */
+static bool parse_core(const char *line, unsigned *core, struct load_usage *usage)
+{
+    unsigned long long user, nice, system, idle, iowait, irq, softirq, steal;
+    if (sscanf(line, "cpu%u %llu %llu %llu %llu %llu %llu %llu %llu", core, &user, &nice, &system,
+               &idle, &iowait, &irq, &softirq, &steal) != 9)
+        return false;
+    usage->busy_ticks = user + nice + system + irq + softirq + steal;
+    usage->ticks = usage->busy_ticks + idle + iowait;
+    return true;
+}
+
+struct load_usage load_usage_read(void)
+{
+    struct load_usage sum = {0};
+    cpu_set_t ours;
+    FILE *file = fopen("/proc/stat", "r");
+    if (file == NULL)
+        return sum;
+    if (sched_getaffinity(0, sizeof ours, &ours) == 0) {
+        char line[512];
+        while (fgets(line, sizeof line, file) != NULL) {
+            unsigned core;
+            struct load_usage usage;
+            if (parse_core(line, &core, &usage) && core < CPU_SETSIZE && CPU_ISSET(core, &ours)) {
+                sum.busy_ticks += usage.busy_ticks;
+                sum.ticks += usage.ticks;
+            }
+        }
+    }
+    fclose(file);
+    return sum;
+}
+
+double load_usage_share(const struct load_usage *before, const struct load_usage *after)
+{
+    if (after->ticks <= before->ticks)
+        return 0;
+    return (double)(after->busy_ticks - before->busy_ticks) /
+           (double)(after->ticks - before->ticks);
 }

@@ -346,6 +346,13 @@ static bool is_over(const struct bench *b, uint64_t now_ns)
     return o->window > 0 && now_ns - p->first_ns >= (uint64_t)(o->seconds * 1e9);
 }
 
+/* Behind its time: as the publisher or Redis could not follow, or as the window was full. */
+static void note_late(struct bench_publisher *p, uint64_t due_ns, uint64_t now_ns)
+{
+    if (now_ns > due_ns && now_ns - due_ns > p->late_ns)
+        p->late_ns = now_ns - due_ns;
+}
+
 static void run(struct bench *b, struct maker *m)
 {
     struct bench_publisher *p = &b->publisher;
@@ -361,6 +368,9 @@ static void run(struct bench *b, struct maker *m)
             continue;
         }
         uint64_t count = due - p->total < BATCH ? due - p->total : BATCH;
+        if (b->options.rate > 0)
+            note_late(p, p->first_ns + (uint64_t)((double)p->total * 1e9 / b->options.rate),
+                      now_ns);
         if (!publish(b, m, (unsigned)count, true))
             return;
     }
@@ -381,6 +391,7 @@ static void run_tape(struct bench *b)
             sleep_until_ns(due_ns);
         if (atomic_load_explicit(&b->shared.stop, memory_order_relaxed))
             return;
+        note_late(p, due_ns, clock_mono_ns());
         buf_append(&p->out, command.ptr, command.len);
         p->published[entry->channel]++;
         p->commands++;

@@ -41,6 +41,13 @@ static struct bench_slot *find_slot(struct bench *b, size_t index, uint32_t chan
     return NULL;
 }
 
+static void count_latency(struct bench *b, uint64_t ns)
+{
+    histogram_add(&b->latency, ns);
+    if (ns > (uint64_t)b->options.late_ms * 1000000u)
+        b->late++;
+}
+
 static void check_item(struct bench *b, size_t index, const char *payload)
 {
     uint32_t number = (uint32_t)payload_number(payload);
@@ -65,7 +72,7 @@ static void check_item(struct bench *b, size_t index, const char *payload)
         uint64_t sent_ns = payload_time_ns(payload);
         if (b->read_ns == 0) /* once for all items of one read */
             b->read_ns = clock_mono_ns();
-        histogram_add(&b->latency, b->read_ns > sent_ns ? b->read_ns - sent_ns : 0);
+        count_latency(b, b->read_ns > sent_ns ? b->read_ns - sent_ns : 0);
     }
 }
 

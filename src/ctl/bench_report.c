@@ -86,6 +86,7 @@ static void print_load(const struct bench *b)
     double publish_s = p->last_ns > p->first_ns ? (double)(p->last_ns - p->first_ns) / 1e9 : 0;
     print_line(b, "publications", (double)p->total, "", 0);
     print_line(b, "publications_per_s", ratio((double)p->total, publish_s), "", 1);
+    print_line(b, "published_late_us", (double)p->late_ns / 1e3, "us at most", 1);
     print_line(b, "expected", (double)b->expected, "", 0);
     print_line(b, "deliveries", (double)b->deliveries, b->estimated ? "(estimated)" : "", 0);
     print_line(b, "lost", (double)b->lost, "", 0);
@@ -99,11 +100,14 @@ static void print_load(const struct bench *b)
     print_line(b, "deliveries_per_s", ratio((double)b->deliveries, b->seconds), "/s", 0);
     print_line(b, "cpu_s", b->cpu_s, "s of the node", 4);
     print_line(b, "own_cpu_s", b->own_cpu_s, "s of this program", 4);
+    print_line(b, "load_busy", b->load_busy, "of the load's cores", 3);
     print_line(b, "cpu_us_per_delivery", ratio(b->cpu_s * 1e6, (double)b->deliveries), "us", 4);
 }
 
 static void print_latency(const struct bench *b)
 {
+    print_line(b, "timed", (double)b->latency.total, "deliveries", 0);
+    print_line(b, "late", (double)b->late, "of them", 0);
     static const struct {
         const char *name;
         double q;

@@ -81,16 +81,22 @@ def quantile_between(before, after, name, q):
 
 
 def noted(results):
-    """Losses and the usual latency."""
+    """Losses, and what came late."""
     lost = sum(r["lost"] + r["out_of_order"] + r["closed"] for r in results)
     p99_ms = median_of(results, "latency_p99_us") / 1e3
-    return f"{'no loss' if lost == 0 else f'LOST OR MISORDERED: {lost}'}, p99 {p99_ms:.1f} ms"
+    late = sum(r["late"] for r in results) / max(sum(r["timed"] for r in results), 1)
+    return (f"{'no loss' if lost == 0 else f'LOST OR MISORDERED: {lost}'}, p99 {p99_ms:.1f} ms"
+            f"{f', {late:.1%} LATE' if late > 0 else ''}")
 
 
 def full_core(results):
-    """What a core would do that the node had for itself, which on a busy machine it has not."""
+    """What a core would do that the node had for itself, which on a busy machine it has not.
+
+    A load core that is all used says that the load was the limit, not the node.
+    """
     rate = statistics.median(r["deliveries"] / r["cpu_s"] for r in results) / 1e6
     share = statistics.median(r["cpu_s"] / r["seconds"] for r in results)
-    load = statistics.median(r["own_cpu_s"] / r["seconds"] for r in results)
+    load = median_of(results, "load_busy")
+    reader = statistics.median(r["own_cpu_s"] / r["seconds"] for r in results)
     return (f"{noted(results)}, {rate:.1f} M per CPU s, {share:.0%} of the core, "
-            f"reader {load:.0%} of its own")
+            f"load core {load:.0%} (reader {reader:.0%})")
