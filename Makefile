@@ -39,7 +39,7 @@ APP_SRC  := $(sort $(wildcard src/app/*.c))
 CTL_SRC  := $(sort $(wildcard src/ctl/*.c))
 UNIT_SRC := $(sort $(wildcard tests/unit/*.c))
 # The parts of tickcastctl without sockets; the unit tests link them beside the library.
-CTL_PURE := $(addprefix src/ctl/,bench_tape.c json_scan.c line_reader.c market.c tape.c \
+CTL_PURE := $(addprefix src/ctl/,bench_latency.c bench_tape.c json_scan.c line_reader.c market.c tape.c \
             ws_upgrade.c ws_url.c)
 FUZZERS  := $(sort $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c)))
 

@@ -30,13 +30,28 @@ enum bench_mode {
     BENCH_STORM, /* connect and subscribe as fast as the node takes them */
 };
 
+#define BENCH_SERVERS_MAX 32
+
+/* One of those that clients connect to in turn. */
+struct bench_server {
+    struct sockaddr_in at;
+    char host[128]; /* for the Host header */
+    char path[256];
+};
+
+/* The processes of the nodes, whose use is added up. */
+struct node_pids {
+    int64_t pid[BENCH_SERVERS_MAX];
+    size_t count; /* 0: not measured */
+};
+
 struct bench_options {
     enum bench_mode mode;
     struct ctl_target target;
     struct redis_url redis;
-    struct sockaddr_in node;
-    char host[128]; /* for the Host header */
-    char path[256];
+    struct bench_server servers[BENCH_SERVERS_MAX];
+    size_t server_count;
+    struct node_pids pids;
     const char *space; /* namespace of the channels */
     const char *tape;  /* file to publish; NULL: payloads of our own */
     int64_t seed;      /* of the channels that are drawn, and of the fillers */
@@ -50,7 +65,6 @@ struct bench_options {
     int64_t inflate;   /* clients whose frames are looked into, of those that cost more to read */
     int64_t sample;    /* every how manieth number gives a latency */
     int64_t addresses; /* source addresses, from 127.0.0.2 */
-    int64_t pid;       /* the node's; 0: not measured */
     int64_t late_ms;   /* a delivery older than that is late */
     int64_t nap_us;    /* the reader's, when there is nothing to read; 0: it waits in the kernel */
     double rate;       /* publications per second; 0: the window alone says when */
@@ -60,6 +74,7 @@ struct bench_options {
     bool raw;
     bool compress;
     bool publish;
+    bool hold; /* once all is idle, stay until standard input ends */
     bool json; /* print JSON */
 };
 
@@ -71,18 +86,17 @@ struct histogram {
     uint64_t max_ns;
 };
 
-void histogram_add(struct histogram *h, uint64_t ns);
 uint64_t histogram_quantile_ns(const struct histogram *h, double q);
 
-/* What a process has used, as the kernel counts it. */
+/* What processes have used, as the kernel counts it. */
 struct node_usage {
     double cpu_s;
     uint64_t resident_bytes;
 };
 
-/* Zeroes when pid is 0 or gone. Walks the page tables: exact, and takes about a millisecond. */
-struct node_usage node_usage_read(int64_t pid);
-double node_cpu_read_s(int64_t pid); /* the processor time alone: cheap */
+/* One that is gone has used nothing. Walks the page tables: exact, and takes about a millisecond. */
+struct node_usage node_usage_read(const struct node_pids *pids);
+double node_cpu_read_s(const struct node_pids *pids); /* the processor time alone: cheap */
 
 /* What the cores have done that this program may run on, whoever ran there: beside the reader that
  * is Redis, where they share one. A core that is never idle is the limit of what is measured. */
@@ -167,10 +181,16 @@ struct bench {
 
     uint64_t deliveries, frames, bytes, lost, out_of_order, foreign;
     uint64_t missed, payload_bytes; /* of a tape's items: what they say, and their data */
+    uint64_t pings;                 /* that were answered */
     uint64_t read_ns;               /* when the bytes at hand were read; 0: not asked for yet */
     uint64_t last_ns;               /* of the last delivery */
     struct histogram latency;
-    uint64_t late; /* of those that were timed */
+    struct histogram client_mean; /* the mean latency of each client: how even they are */
+    struct histogram pass;        /* from a publication's first client to its last */
+    struct histogram last_client; /* from publishing to that */
+    struct bench_spread *spreads; /* publications that are under way */
+    struct bench_wait *waits;     /* per client */
+    uint64_t late;                /* of those that were timed */
 
     uint64_t connect_ns;
     double connect_cpu_s;
@@ -186,6 +206,25 @@ struct bench {
     char error[160];
 };
 
+/* Where the search for a channel starts among a client's slots. */
+static inline uint32_t bench_slot_start(const struct bench *b, uint32_t channel)
+{
+    return (channel * 2654435769u >> 12) & (b->slot_count - 1);
+}
+
+/* A client's channel; NULL when it is none of its own. */
+static inline struct bench_slot *bench_slot_of(const struct bench *b, size_t client,
+                                               uint32_t channel)
+{
+    struct bench_slot *slots = b->slots + client * b->slot_count;
+    for (uint32_t i = bench_slot_start(b, channel); slots[i].channel != 0;
+         i = (i + 1) & (b->slot_count - 1)) {
+        if (slots[i].channel == channel + 1)
+            return &slots[i];
+    }
+    return NULL;
+}
+
 /* bench_options.c. CTL_CONTINUE; else the exit status, with the reason on standard error. */
 int bench_options_parse(int argc, char **argv, struct bench_options *o);
 
@@ -196,7 +235,9 @@ const char *bench_tape_channel(const struct bench_tape *t, uint32_t channel);
 /* The publication and its PUBLISH command, which borrows from the tape; NULL behind the last. */
 const struct bench_tape_entry *bench_tape_at(const struct bench_tape *t, size_t index,
                                              struct slice *command);
-void bench_tape_count(struct bench *b, struct slice message); /* one message that a client got */
+/* The publisher says when it sends an entry, the reader what one client got. */
+void bench_tape_sent(struct bench_tape *t, size_t index, uint64_t now_ns);
+void bench_tape_count(struct bench *b, size_t client, struct slice message);
 
 /* bench_client.c: connections. */
 bool bench_clients_init(struct bench *b);
@@ -217,6 +258,12 @@ uint64_t bench_slowest(const struct bench *b);
 /* bench_reader.c: what a client receives. False when it breaks the WebSocket protocol. */
 bool bench_reader_walk(struct bench *b, struct bench_client *c, const char *ptr, size_t len,
                        size_t *used);
+
+/* bench_latency.c: what was timed. place numbers publications in the order of the publisher. */
+void bench_latency_init(struct bench *b);
+void bench_latency_fini(struct bench *b);
+void bench_latency_add(struct bench *b, size_t index, uint64_t place, uint64_t sent_ns);
+void bench_latency_finish(struct bench *b); /* nothing more will come */
 
 /* bench_publisher.c */
 bool bench_publisher_start(struct bench *b);

@@ -14,9 +14,11 @@
 #include "base/clock.h"
 #include "ctl/bench_run.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define CONNECT_LIMIT_NS 60000000000u
 #define START_LIMIT_NS   20000000000u /* subscribers in Redis, warm-up */
@@ -25,6 +27,7 @@
 #define QUIET_TAPE_NS    3000000000u  /* the same where a node may hold things back on purpose */
 #define DRAIN_LIMIT_NS   30000000000u
 #define TURN_MS          5
+#define HOLD_TURN_MS     50
 
 static uint64_t seconds_to_ns(double seconds)
 {
@@ -34,7 +37,7 @@ static uint64_t seconds_to_ns(double seconds)
 static bool connect_all(struct bench *b)
 {
     uint64_t start_ns = clock_mono_ns();
-    double cpu_s = node_cpu_read_s(b->options.pid);
+    double cpu_s = node_cpu_read_s(&b->options.pids);
     while (b->subscribed + b->closed < b->options.clients) {
         bench_clients_open(b);
         bench_turn(b, TURN_MS);
@@ -42,7 +45,7 @@ static bool connect_all(struct bench *b)
             break;
     }
     b->connect_ns = clock_mono_ns() - start_ns;
-    b->connect_cpu_s = node_cpu_read_s(b->options.pid) - cpu_s;
+    b->connect_cpu_s = node_cpu_read_s(&b->options.pids) - cpu_s;
     if (b->subscribed < b->options.clients && b->error[0] == '\0')
         snprintf(b->error, sizeof b->error, "only %u of %lld clients subscribed", b->subscribed,
                  (long long)b->options.clients);
@@ -192,11 +195,12 @@ static bool run_load(struct bench *b)
     bench_publisher_join(b);
     if (is_live)
         read_the_rest(b);
-    b->cpu_s = node_cpu_read_s(b->options.pid) - b->publisher.cpu_s;
+    b->cpu_s = node_cpu_read_s(&b->options.pids) - b->publisher.cpu_s;
     take_own_usage(b);
     if (b->last_ns > b->publisher.first_ns)
         b->seconds = (double)(b->last_ns - b->publisher.first_ns) / 1e9;
     settle_counts(b);
+    bench_latency_finish(b);
     if (b->publisher.error[0] != '\0')
         snprintf(b->error, sizeof b->error, "publisher: %.140s", b->publisher.error);
     else if (!is_live)
@@ -214,10 +218,23 @@ static bool run_reader(struct bench *b)
     while (b->open > 0 && clock_mono_ns() < limit_ns)
         bench_turn(b, TURN_MS);
     take_own_usage(b);
+    bench_latency_finish(b);
     b->closed = 0; /* all were, as they should be */
     b->seconds = (double)(clock_mono_ns() - start_ns) / 1e9;
     b->expected = b->deliveries + b->lost;
     return b->open == 0;
+}
+
+/* Everybody stays connected and answers pings until standard input ends; whoever started us looks
+ * at the machine meanwhile. */
+static void hold(struct bench *b)
+{
+    printf("ready connected=%u\n", b->open);
+    fflush(stdout);
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+    char ignored[256];
+    while (poll(&input, 1, 0) == 0 || read(STDIN_FILENO, ignored, sizeof ignored) > 0)
+        bench_turn(b, HOLD_TURN_MS);
 }
 
 static bool run(struct bench *b)
@@ -227,15 +244,17 @@ static bool run(struct bench *b)
         return false;
     if (!bench_clients_init(b))
         return false;
-    b->before = node_usage_read(o->pid);
+    b->before = node_usage_read(&o->pids);
     if (!connect_all(b))
         return false;
     if (!o->publish && o->mode == BENCH_LOAD)
         return run_reader(b);
     turn_for(b, o->settle_s);
-    b->idle = node_usage_read(o->pid);
+    b->idle = node_usage_read(&o->pids);
+    if (o->hold)
+        hold(b);
     bool is_done = o->mode != BENCH_LOAD || run_load(b);
-    b->end = node_usage_read(o->pid);
+    b->end = node_usage_read(&o->pids);
     return is_done;
 }
 

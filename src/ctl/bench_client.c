@@ -45,7 +45,7 @@ static void draw_channels(struct bench *b, size_t index, struct rng *random)
     for (unsigned drawn = 0; drawn < (unsigned)o->channels;) {
         uint32_t channel =
             o->channels == o->of ? drawn : (uint32_t)rng_below(random, (uint64_t)o->of);
-        uint32_t i = channel * 2654435769u >> 12 & mask;
+        uint32_t i = bench_slot_start(b, channel);
         while (slots[i].channel != 0 && slots[i].channel != channel + 1)
             i = (i + 1) & mask;
         if (slots[i].channel == 0) {
@@ -79,6 +79,7 @@ bool bench_clients_init(struct bench *b)
     b->passed = mem_zalloc((size_t)o->clients * sizeof *b->passed);
     b->slots = mem_zalloc((size_t)o->clients * b->slot_count * sizeof *b->slots);
     b->inflater = ws_inflater_new();
+    bench_latency_init(b);
     buf_reserve(&b->input, INPUT_BYTES);
     if (o->raw && !o->compress && o->tape == NULL && o->size > 125 && o->size < 65536) {
         unsigned char head[4] = {0x81, 126, (unsigned char)(o->size >> 8), (unsigned char)o->size};
@@ -105,6 +106,7 @@ void bench_clients_fini(struct bench *b)
     free(b->clients);
     free(b->passed);
     free(b->slots);
+    bench_latency_fini(b);
     buf_fini(&b->input);
     buf_fini(&b->inflated);
     if (b->inflater != NULL)
@@ -132,11 +134,17 @@ static void append_query_text(struct buf *out, const char *text)
     }
 }
 
+static const struct bench_server *server_of(const struct bench_options *o, size_t index)
+{
+    return &o->servers[index % o->server_count];
+}
+
 static void append_request(struct bench *b, size_t index, struct buf *out)
 {
     const struct bench_options *o = &b->options;
     const struct bench_slot *slots = b->slots + index * b->slot_count;
-    buf_printf(out, "GET %s%c", o->path, strchr(o->path, '?') != NULL ? '&' : '?');
+    const struct bench_server *server = server_of(o, index);
+    buf_printf(out, "GET %s%c", server->path, strchr(server->path, '?') != NULL ? '&' : '?');
     const char *between = "channels=";
     for (uint32_t i = 0; i < b->slot_count; i++) {
         if (slots[i].channel == 0)
@@ -150,7 +158,7 @@ static void append_request(struct bench *b, size_t index, struct buf *out)
     buf_printf(out,
                "%s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\n%s\r\n",
-               o->raw ? "&format=raw" : "", o->host, upgrade_key,
+               o->raw ? "&format=raw" : "", server->host, upgrade_key,
                o->compress ? "Sec-WebSocket-Extensions: permessage-deflate\r\n" : "");
 }
 
@@ -188,13 +196,14 @@ static void start_connect(struct bench *b, size_t index)
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     setsockopt(c->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
     struct sockaddr_in from = {.sin_family = AF_INET};
-    from.sin_addr.s_addr = htonl(0x7f000002u + (uint32_t)(index % (size_t)o->addresses));
-    bool is_loopback = ntohl(o->node.sin_addr.s_addr) >> 24 == 127;
+    size_t turn = index / o->server_count;
+    from.sin_addr.s_addr = htonl(0x7f000002u + (uint32_t)(turn % (size_t)o->addresses));
+    const struct sockaddr_in *to = &server_of(o, index)->at;
+    bool is_loopback = ntohl(to->sin_addr.s_addr) >> 24 == 127;
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = c};
     if ((is_loopback && bind(c->fd, (struct sockaddr *)&from, sizeof from) != 0) ||
         epoll_ctl(b->epoll, EPOLL_CTL_ADD, c->fd, &event) != 0 ||
-        (connect(c->fd, (const struct sockaddr *)&o->node, sizeof o->node) != 0 &&
-         errno != EINPROGRESS)) {
+        (connect(c->fd, (const struct sockaddr *)to, sizeof *to) != 0 && errno != EINPROGRESS)) {
         fail(b, strerror(errno));
         bench_client_close(b, c);
     }

@@ -1,5 +1,5 @@
 /*
- * bench_node.c - what the node's process has used, and the cores that the load has.
+ * bench_node.c - what the nodes' processes have used, and the cores that the load has.
  *
  * Processor time comes from the process's own clock (POSIX lets one process read another's): it is
  * exact to the nanosecond, where utime + stime of /proc/PID/stat are the same sum cut to ticks of
@@ -13,13 +13,16 @@
 #include <time.h>
 #include <unistd.h>
 
-double node_cpu_read_s(int64_t pid)
+double node_cpu_read_s(const struct node_pids *pids)
 {
-    clockid_t id;
-    struct timespec ts;
-    if (pid == 0 || clock_getcpuclockid((pid_t)pid, &id) != 0 || clock_gettime(id, &ts) != 0)
-        return 0;
-    return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+    double sum_s = 0;
+    for (size_t i = 0; i < pids->count; i++) {
+        clockid_t id;
+        struct timespec ts;
+        if (clock_getcpuclockid((pid_t)pids->pid[i], &id) == 0 && clock_gettime(id, &ts) == 0)
+            sum_s += (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+    }
+    return sum_s;
 }
 
 static uint64_t read_resident_bytes(int64_t pid)
@@ -39,12 +42,12 @@ static uint64_t read_resident_bytes(int64_t pid)
     return (uint64_t)kilobytes * 1024;
 }
 
-struct node_usage node_usage_read(int64_t pid)
+struct node_usage node_usage_read(const struct node_pids *pids)
 {
-    if (pid == 0)
-        return (struct node_usage){0};
-    return (struct node_usage){.cpu_s = node_cpu_read_s(pid),
-                               .resident_bytes = read_resident_bytes(pid)};
+    struct node_usage usage = {.cpu_s = node_cpu_read_s(pids)};
+    for (size_t i = 0; i < pids->count; i++)
+        usage.resident_bytes += read_resident_bytes(pids->pid[i]);
+    return usage;
 }
 
 /* What one core did since the machine started, from its line of /proc/stat. */

@@ -10,26 +10,18 @@
 struct texts {
     const char *url;
     const char *publisher;
+    const char *pids;
     bool idle;
     bool storm;
 };
 
-/* ws://host[:port][/path] */
-static int set_url(struct bench_options *o, const char *url)
-{
-    static const char shape[] = "--url: ws://host[:port][/path] and not too long";
-    if (strncmp(url, "ws://", 5) != 0)
-        return ctl_misuse("%s", shape);
-    const char *host = url + 5;
-    size_t host_len = strcspn(host, "/?");
-    if (host_len == 0 || host_len >= sizeof o->host || strlen(host + host_len) >= sizeof o->path)
-        return ctl_misuse("%s", shape);
-    memcpy(o->host, host, host_len);
-    o->host[host_len] = '\0';
-    snprintf(o->path, sizeof o->path, "%s", host[host_len] == '/' ? host + host_len : "/ws");
+static const char url_shape[] =
+    "--url: ws://host[:port][/path], separated by commas, none too long";
 
-    char name[sizeof o->host];
-    memcpy(name, o->host, host_len + 1);
+static int resolve(struct bench_server *server)
+{
+    char name[sizeof server->host];
+    memcpy(name, server->host, sizeof name);
     char *colon = strrchr(name, ':');
     if (colon != NULL)
         *colon++ = '\0';
@@ -37,9 +29,59 @@ static int set_url(struct bench_options *o, const char *url)
     struct addrinfo *found;
     int error = getaddrinfo(name, colon != NULL ? colon : "80", &hints, &found);
     if (error != 0)
-        return ctl_misuse("--url: %s: %s", o->host, gai_strerror(error));
-    memcpy(&o->node, found->ai_addr, sizeof o->node);
+        return ctl_misuse("--url: %s: %s", server->host, gai_strerror(error));
+    memcpy(&server->at, found->ai_addr, sizeof server->at);
     freeaddrinfo(found);
+    return CTL_CONTINUE;
+}
+
+/* ws://host[:port][/path] */
+static int add_server(struct bench_options *o, struct slice url)
+{
+    static const char scheme[] = "ws://";
+    const size_t scheme_len = sizeof scheme - 1;
+    if (o->server_count == BENCH_SERVERS_MAX || url.len < scheme_len ||
+        memcmp(url.ptr, scheme, scheme_len) != 0)
+        return ctl_misuse("%s", url_shape);
+    struct bench_server *server = &o->servers[o->server_count++];
+    const char *host = url.ptr + scheme_len;
+    size_t len = url.len - scheme_len;
+    size_t host_len = 0;
+    while (host_len < len && host[host_len] != '/' && host[host_len] != '?')
+        host_len++;
+    if (host_len == 0 || host_len >= sizeof server->host || len - host_len >= sizeof server->path)
+        return ctl_misuse("%s", url_shape);
+    snprintf(server->host, sizeof server->host, "%.*s", (int)host_len, host);
+    if (host_len < len && host[host_len] == '/')
+        snprintf(server->path, sizeof server->path, "%.*s", (int)(len - host_len), host + host_len);
+    else
+        snprintf(server->path, sizeof server->path, "/ws");
+    return resolve(server);
+}
+
+/* Each piece of a text between commas. */
+static int set_servers(struct bench_options *o, const char *urls)
+{
+    int status = CTL_CONTINUE;
+    do {
+        size_t len = strcspn(urls, ",");
+        status = add_server(o, slice_of(urls, len));
+        urls += len;
+    } while (status == CTL_CONTINUE && *urls++ == ',');
+    return status;
+}
+
+static int set_pids(struct bench_options *o, const char *pids)
+{
+    do {
+        size_t len = strcspn(pids, ",");
+        unsigned pid;
+        if (o->pids.count == BENCH_SERVERS_MAX ||
+            !slice_to_unsigned(slice_of(pids, len), INT32_MAX, &pid) || pid == 0)
+            return ctl_misuse("--pid: numbers of processes, separated by commas");
+        o->pids.pid[o->pids.count++] = pid;
+        pids += len;
+    } while (*pids++ == ',');
     return CTL_CONTINUE;
 }
 
@@ -78,15 +120,20 @@ static int check(struct bench_options *o, const struct texts *texts)
         return ctl_misuse("--idle and --storm are two runs");
     o->publish = strcmp(texts->publisher, "thread") == 0;
     o->mode = texts->idle ? BENCH_IDLE : texts->storm ? BENCH_STORM : BENCH_LOAD;
+    if (o->hold && o->mode != BENCH_IDLE)
+        return ctl_misuse("--hold goes with --idle");
     int status = o->tape != NULL ? check_tape(o) : CTL_CONTINUE;
-    return status == CTL_CONTINUE ? set_url(o, texts->url) : status;
+    if (status == CTL_CONTINUE && texts->pids != NULL)
+        status = set_pids(o, texts->pids);
+    return status == CTL_CONTINUE ? set_servers(o, texts->url) : status;
 }
 
 static int parse_table(int argc, char **argv, struct bench_options *o, struct texts *t)
 {
     /* clang-format off */
     const struct ctl_option table[] = {
-        {"--url", CTL_TEXT, &t->url, "URL", "the node (default ws://127.0.0.1:8080/ws)", 0, 0},
+        {"--url", CTL_TEXT, &t->url, "URL[,URL...]",
+         "the node, or nodes that take clients in turn (ws://127.0.0.1:8080/ws)", 0, 0},
         CTL_TARGET_ROWS(&o->target),
         {"--clients", CTL_INT, &o->clients, "N", "connections (1000)", 1, 1000000},
         {"--channels", CTL_INT, &o->channels, "M", "channels of each client, drawn at random (1)",
@@ -126,11 +173,13 @@ static int parse_table(int argc, char **argv, struct bench_options *o, struct te
         {"--addresses", CTL_INT, &o->addresses, "N", "source addresses, 127.0.0.2 and on (16)", 1,
          200},
         {"--namespace", CTL_TEXT, &o->space, "NAME", "of the channels (quote)", 0, 0},
-        {"--pid", CTL_INT, &o->pid, "PID", "the node's process, for its CPU and memory", 1,
-         INT32_MAX},
+        {"--pid", CTL_TEXT, &t->pids, "PID[,PID...]",
+         "the processes of the nodes, for their CPU and memory", 0, 0},
         {"--publisher", CTL_TEXT, &t->publisher, "WHO",
          "thread, or none: somebody else sends, until all connections are closed", 0, 0},
         {"--idle", CTL_FLAG, &t->idle, NULL, "connect, settle, report memory, end", 0, 0},
+        {"--hold", CTL_FLAG, &o->hold, NULL,
+         "with --idle: say ready, and stay connected until standard input ends", 0, 0},
         {"--storm", CTL_FLAG, &t->storm, NULL, "connect, report upgrades per CPU second, end", 0, 0},
         {"--json", CTL_FLAG, &o->json, NULL, "print one JSON object", 0, 0},
         {NULL, CTL_FLAG, NULL, NULL, NULL, 0, 0},

@@ -391,7 +391,9 @@ static void run_tape(struct bench *b)
             sleep_until_ns(due_ns);
         if (atomic_load_explicit(&b->shared.stop, memory_order_relaxed))
             return;
-        note_late(p, due_ns, clock_mono_ns());
+        uint64_t now_ns = clock_mono_ns();
+        note_late(p, due_ns, now_ns);
+        bench_tape_sent(b->tape, i, now_ns);
         buf_append(&p->out, command.ptr, command.len);
         p->published[entry->channel]++;
         p->commands++;
@@ -430,7 +432,7 @@ static void *publisher_main(void *arg)
         if (prepare(b, &maker)) {
             atomic_store(&b->shared.live, true);
             sleep_until_ns(clock_mono_ns() + START_NS);
-            p->cpu_s = node_cpu_read_s(b->options.pid);
+            p->cpu_s = node_cpu_read_s(&b->options.pids);
             p->first_ns = clock_mono_ns();
             if (b->tape != NULL)
                 run_tape(b);

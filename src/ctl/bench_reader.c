@@ -29,32 +29,13 @@ struct head {
 
 /* ---- items --------------------------------------------------------------------------------- */
 
-static struct bench_slot *find_slot(struct bench *b, size_t index, uint32_t channel)
-{
-    uint32_t mask = b->slot_count - 1;
-    struct bench_slot *slots = b->slots + index * b->slot_count;
-    for (uint32_t i = channel * 2654435769u >> 12 & mask; slots[i].channel != 0;
-         i = (i + 1) & mask) {
-        if (slots[i].channel == channel + 1)
-            return &slots[i];
-    }
-    return NULL;
-}
-
-static void count_latency(struct bench *b, uint64_t ns)
-{
-    histogram_add(&b->latency, ns);
-    if (ns > (uint64_t)b->options.late_ms * 1000000u)
-        b->late++;
-}
-
 static void check_item(struct bench *b, size_t index, const char *payload)
 {
     uint32_t number = (uint32_t)payload_number(payload);
     if (number == 0 || !b->counting)
         return;
     uint32_t channel = payload_channel(payload);
-    struct bench_slot *slot = find_slot(b, index, channel);
+    struct bench_slot *slot = bench_slot_of(b, index, channel);
     if (slot == NULL) {
         b->foreign++;
         return;
@@ -69,10 +50,10 @@ static void check_item(struct bench *b, size_t index, const char *payload)
     }
     /* Channels take turns at being timed, so that few numbers on many channels give enough. */
     if ((number + channel) % (uint32_t)b->options.sample == 0) {
-        uint64_t sent_ns = payload_time_ns(payload);
         if (b->read_ns == 0) /* once for all items of one read */
             b->read_ns = clock_mono_ns();
-        count_latency(b, b->read_ns > sent_ns ? b->read_ns - sent_ns : 0);
+        uint64_t place = (uint64_t)(number - 1) * (uint64_t)b->options.of + channel;
+        bench_latency_add(b, index, place, payload_time_ns(payload));
     }
 }
 
@@ -81,7 +62,7 @@ static void check_message(struct bench *b, size_t index, const char *ptr, size_t
 {
     size_t size = (size_t)b->options.size;
     if (b->tape != NULL) {
-        bench_tape_count(b, slice_of(ptr, len));
+        bench_tape_count(b, index, slice_of(ptr, len));
         return;
     }
     while (len >= size) {
@@ -167,6 +148,7 @@ static bool take_frame(struct bench *b, struct bench_client *c, const struct hea
         if (h->size > 125)
             return false;
         answer_ping(c, payload, (size_t)h->size);
+        b->pings++;
         return true;
     case OP_CLOSE:
         if (h->size >= 2)

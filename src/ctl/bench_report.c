@@ -1,50 +1,9 @@
 /*
- * bench_report.c - latencies in buckets, and the result for people or as one JSON object.
+ * bench_report.c - the result for people or as one JSON object.
  */
 #include "ctl/bench_run.h"
 
 #include <stdio.h>
-
-/* ---- histogram ----------------------------------------------------------------------------- */
-
-/* 64 buckets for each power of two from 64 ns up; below, one for each nanosecond. */
-static unsigned bucket_of(uint64_t ns)
-{
-    if (ns < 64)
-        return (unsigned)ns;
-    unsigned octave = 63u - (unsigned)__builtin_clzll(ns);
-    return (octave - 5) * 64 + (unsigned)(ns >> (octave - 6) & 63);
-}
-
-static uint64_t bucket_top_ns(unsigned bucket)
-{
-    if (bucket < 64)
-        return bucket;
-    unsigned octave = bucket / 64 + 5;
-    return ((uint64_t)(bucket % 64 + 64 + 1) << (octave - 6)) - 1;
-}
-
-void histogram_add(struct histogram *h, uint64_t ns)
-{
-    h->counts[bucket_of(ns)]++;
-    h->total++;
-    if (ns > h->max_ns)
-        h->max_ns = ns;
-}
-
-uint64_t histogram_quantile_ns(const struct histogram *h, double q)
-{
-    uint64_t wanted = (uint64_t)(q * (double)h->total);
-    uint64_t seen = 0;
-    for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
-        seen += h->counts[i];
-        if (seen > wanted)
-            return bucket_top_ns(i) < h->max_ns ? bucket_top_ns(i) : h->max_ns;
-    }
-    return h->max_ns;
-}
-
-/* ---- result -------------------------------------------------------------------------------- */
 
 static double ratio(double a, double b)
 {
@@ -77,6 +36,7 @@ static void print_connects(const struct bench *b)
     print_line(b, "closed", b->closed, "", 0);
     print_line(b, "connect_s", (double)b->connect_ns / 1e9, "s", 3);
     print_line(b, "connect_cpu_s", b->connect_cpu_s, "s of the node", 3);
+    print_line(b, "pings", (double)b->pings, "answered", 0);
     print_line(b, "upgrades_per_cpu_s", ratio(b->subscribed, b->connect_cpu_s), "", 0);
 }
 
@@ -104,21 +64,28 @@ static void print_load(const struct bench *b)
     print_line(b, "cpu_us_per_delivery", ratio(b->cpu_s * 1e6, (double)b->deliveries), "us", 4);
 }
 
+/* Quantiles in a row; of what was not seen there are none. */
+static void print_quantiles(const struct bench *b, const char *name, const struct histogram *h)
+{
+    static const struct {
+        const char *name;
+        double q;
+    } rows[] = {{"p50", 0.5}, {"p90", 0.9}, {"p99", 0.99}, {"p999", 0.999}, {"max", 1.0}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char full[64];
+        snprintf(full, sizeof full, "%s_%s_us", name, rows[i].name);
+        print_line(b, full, (double)histogram_quantile_ns(h, rows[i].q) / 1e3, "us", 1);
+    }
+}
+
 static void print_latency(const struct bench *b)
 {
     print_line(b, "timed", (double)b->latency.total, "deliveries", 0);
     print_line(b, "late", (double)b->late, "of them", 0);
-    static const struct {
-        const char *name;
-        double q;
-    } rows[] = {{"latency_p50_us", 0.5},
-                {"latency_p90_us", 0.9},
-                {"latency_p99_us", 0.99},
-                {"latency_p999_us", 0.999},
-                {"latency_max_us", 1.0}};
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-        print_line(b, rows[i].name, (double)histogram_quantile_ns(&b->latency, rows[i].q) / 1e3,
-                   "us", 1);
+    print_quantiles(b, "latency", &b->latency);
+    print_quantiles(b, "client_mean", &b->client_mean);
+    print_quantiles(b, "first_to_last", &b->pass);
+    print_quantiles(b, "last_client", &b->last_client);
 }
 
 void bench_report(const struct bench *b)
@@ -140,7 +107,7 @@ void bench_report(const struct bench *b)
         print_load(b);
         print_latency(b);
     }
-    if (o->pid != 0)
+    if (o->pids.count > 0)
         print_memory(b);
     if (o->json)
         puts("}");

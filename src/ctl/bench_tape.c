@@ -7,7 +7,10 @@
  *
  * What arrives cannot be recognised by number: items are counted, and their `missed` and the
  * bytes of their payloads are added up. Whether they are the right ones is for the tests to say.
+ * Taken to be the right ones, the n-th of a channel (with those that it says were missed) is the
+ * n-th that was published there, which gives its latency. Raw messages do not say their channel.
  */
+#include "base/clock.h"
 #include "base/map.h"
 #include "base/mem.h"
 #include "ctl/bench_run.h"
@@ -29,7 +32,9 @@ struct bench_tape {
     struct bench_tape_entry *entries;
     size_t count;
     size_t cap;
-    char **names; /* of channels, without the prefix */
+    char **names;                  /* of channels, without the prefix */
+    struct buf *places;            /* of channels: size_t each, the entries that are theirs */
+    atomic_uint_fast64_t *sent_ns; /* of entries; 0: not yet */
     size_t channels;
     struct map by_name; /* to &names[i] */
     uint64_t first_us;  /* recorded time of the first publication */
@@ -86,6 +91,7 @@ static bool add_entry(struct bench *b, const struct tape_entry *entry)
         t->entries = mem_realloc(t->entries, t->cap * sizeof *t->entries);
     }
     append_publish(&t->commands, b->options.target.prefix, entry);
+    buf_append(&t->places[channel], &t->count, sizeof t->count);
     t->entries[t->count] = (struct bench_tape_entry){
         .due_ns = due_ns(t, &b->options, entry), .end = t->commands.len, .channel = channel};
     t->count++;
@@ -124,6 +130,7 @@ bool bench_tape_load(struct bench *b)
     }
     b->tape = mem_zalloc(sizeof *b->tape);
     b->tape->names = mem_zalloc(BENCH_CHANNELS_PER_CLIENT_MAX * sizeof *b->tape->names);
+    b->tape->places = mem_zalloc(BENCH_CHANNELS_PER_CLIENT_MAX * sizeof *b->tape->places);
     bool is_read = read_lines(b, &reader, &tape);
     close(reader.fd);
     line_reader_fini(&reader);
@@ -132,6 +139,7 @@ bool bench_tape_load(struct bench *b)
         snprintf(b->error, sizeof b->error, "%.100s holds nothing to publish", o->tape);
     if (!is_read || b->tape->count == 0)
         return false;
+    b->tape->sent_ns = mem_zalloc(b->tape->count * sizeof *b->tape->sent_ns);
     o->channels = o->of = (int64_t)b->tape->channels;
     o->seconds = (double)b->tape->entries[b->tape->count - 1].due_ns / 1e9;
     return true;
@@ -141,9 +149,13 @@ void bench_tape_free(struct bench_tape *t)
 {
     if (t == NULL)
         return;
-    for (size_t i = 0; i < t->channels; i++)
+    for (size_t i = 0; i < t->channels; i++) {
         free(t->names[i]);
+        buf_fini(&t->places[i]);
+    }
     free(t->names);
+    free(t->places);
+    free(t->sent_ns);
     free(t->entries);
     map_fini(&t->by_name);
     buf_fini(&t->commands);
@@ -167,18 +179,51 @@ const struct bench_tape_entry *bench_tape_at(const struct bench_tape *t, size_t 
     return &t->entries[index];
 }
 
+/* Relaxed: a number of its own, which Redis and the node carry to the reader much later. */
+void bench_tape_sent(struct bench_tape *t, size_t index, uint64_t now_ns)
+{
+    atomic_store_explicit(&t->sent_ns[index], now_ns, memory_order_relaxed);
+}
+
 /* ---- counting ------------------------------------------------------------------------------- */
 
-static void count_item(struct bench *b, struct slice item)
+/* One item, and missed before it, on a channel of a client. */
+static void time_item(struct bench *b, size_t client, struct slice name, unsigned missed)
+{
+    const struct bench_tape *t = b->tape;
+    char **known = map_get(&t->by_name, map_hash(name), name);
+    if (known == NULL)
+        return;
+    uint32_t channel = (uint32_t)(known - t->names);
+    struct bench_slot *slot = bench_slot_of(b, client, channel);
+    if (slot == NULL)
+        return;
+    slot->number += missed + 1;
+    const struct buf *places = &t->places[channel];
+    if (slot->number > places->len / sizeof(size_t))
+        return;
+    size_t place;
+    memcpy(&place, places->data + (slot->number - 1) * sizeof place, sizeof place);
+    uint64_t sent_ns = atomic_load_explicit(&t->sent_ns[place], memory_order_relaxed);
+    if (sent_ns == 0)
+        return;
+    if (b->read_ns == 0) /* once for all items of one read */
+        b->read_ns = clock_mono_ns();
+    bench_latency_add(b, client, place, sent_ns);
+}
+
+static void count_item(struct bench *b, size_t client, struct slice item)
 {
     struct json_walk walk;
-    struct slice key, value, data = {0};
+    struct slice key, value, data = {0}, channel = {0};
     unsigned missed = 0;
     bool is_snapshot = false;
     json_walk_start(&walk, item);
     while (json_walk_next(&walk, &key, &value)) {
         if (slice_is(key, "data"))
             data = value;
+        else if (slice_is(key, "channel"))
+            channel = json_unquoted(value);
         else if (slice_is(key, "snap"))
             is_snapshot = slice_is(value, "true");
         else if (slice_is(key, "missed"))
@@ -189,9 +234,10 @@ static void count_item(struct bench *b, struct slice item)
     b->deliveries++;
     b->missed += missed;
     b->payload_bytes += data.len;
+    time_item(b, client, channel, missed);
 }
 
-void bench_tape_count(struct bench *b, struct slice message)
+void bench_tape_count(struct bench *b, size_t client, struct slice message)
 {
     struct json_walk walk;
     struct slice item;
@@ -207,5 +253,5 @@ void bench_tape_count(struct bench *b, struct slice message)
     if (!json_walk_start(&walk, json_member(message, "items")))
         return;
     while (json_walk_next(&walk, NULL, &item))
-        count_item(b, item);
+        count_item(b, client, item);
 }

@@ -3,6 +3,7 @@
 import json
 import socket
 import struct
+import subprocess
 import threading
 
 import pytest
@@ -54,6 +55,32 @@ def test_idle_and_storm_end_by_themselves(bench, node):
     assert result["upgrades_per_cpu_s"] > 0
 
 
+def test_idle_holds_its_clients_until_its_input_ends(ctl, node, redis):
+    process = ctl.start("bench", "--url", node.url(), "--redis", redis.url, "--clients", "40",
+                        "--idle", "--hold", "--json", "--settle", "0", "--pid", node.pid,
+                        stdin=subprocess.PIPE)
+    assert process.stdout.readline() == b"ready connected=40\n"
+    assert node.metric("tickcast_connections") == 40
+    rest, _ = process.communicate(timeout=20)
+    result = json.loads(rest)
+    assert process.returncode == 0
+    assert result["connected"] == 40 and result["rss_end_bytes"] > 0
+
+
+def test_clients_take_turns_among_nodes(bench, node_of):
+    nodes = [node_of({}), node_of({})]
+    for node in nodes:
+        node.wait_ready()
+    status, result = bench(",".join(node.url() for node in nodes), "--clients", "30",
+                           "--sample", "1", "--pid", ",".join(str(node.pid) for node in nodes))
+    assert status == 0 and result["deliveries"] == result["expected"] > 0
+    assert [node.metric("tickcast_connections_opened_total") for node in nodes] == [15, 15]
+    assert result["timed"] == result["deliveries"]
+    assert 0 < result["client_mean_p50_us"] <= result["client_mean_max_us"]
+    assert result["first_to_last_max_us"] <= result["last_client_max_us"] <= result["latency_max_us"]
+    assert result["latency_p50_us"] <= result["last_client_p50_us"]
+
+
 @pytest.mark.parametrize("options", [
     (), ("--raw",), ("--compress",), ("--inflate", "3"), ("--speed", "0", "--rate", "500"),
 ], ids=" ".join)
@@ -71,6 +98,8 @@ def test_a_tape_arrives_whole(bench, node, tmp_path, options):
     assert result["deliveries"] == result["expected"] == 4000
     assert result["payload_bytes"] == 20 * sum(map(len, payloads))
     assert result["lost"] == result["missed"] == result["out_of_order"] == 0
+    clients = 0 if "--raw" in options else 3 if "--inflate" in options else 16
+    assert result["timed"] == 200 * clients  # raw messages do not say their channel
 
 
 def test_a_recorded_feed_keeps_its_pace(bench, node, tmp_path):
@@ -158,6 +187,9 @@ def test_what_a_server_does_wrong_is_seen(bench, server, bodies, expected):
     (("--idle", "--storm"), "--storm"),
     (("--of", "40", "--window", "40"), "--window"),
     (("--publisher", "me"), "--publisher"),
+    (("--hold",), "--idle"),
+    (("--pid", "1,x"), "--pid"),
+    (("--url", "ws://127.0.0.1,"), "--url"),
 ])
 def test_bad_usage(ctl, options, part):
     done = ctl("bench", *options, check=False)

@@ -114,20 +114,81 @@ static void test_what_is_counted(void)
         {"{\"action\":\"heartbeat\",\"time\":1}", 0, 0, 0},
         {"{\"action\":\"ack\",\"accepted\":1}", 0, 0, 0},
     };
+    CU_ASSERT_FATAL(load("x:y\t1\n", 1, 0));
+    struct bench_tape *tape = run.tape;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         memset(&run, 0, sizeof run);
-        bench_tape_count(&run, slice_str(rows[i].message));
+        run.tape = tape;
+        bench_tape_count(&run, 0, slice_str(rows[i].message));
         CU_ASSERT_EQUAL(run.deliveries, rows[i].items);
         CU_ASSERT_EQUAL(run.missed, rows[i].missed);
         CU_ASSERT_EQUAL(run.payload_bytes, rows[i].bytes);
         CU_ASSERT_EQUAL(run.out_of_order, 0);
     }
-    bench_tape_count(&run, slice_str("{\"action\":\"push\",\"items\":[{]}"));
+    bench_tape_count(&run, 0, slice_str("{\"action\":\"push\",\"items\":[{]}"));
     CU_ASSERT_EQUAL(run.out_of_order, 1);
     run.options.raw = true;
-    bench_tape_count(&run, slice_str("any text"));
+    bench_tape_count(&run, 0, slice_str("any text"));
     CU_ASSERT_EQUAL(run.deliveries, 1);
     CU_ASSERT_EQUAL(run.payload_bytes, 8);
+    bench_tape_free(tape);
+}
+
+static void push(size_t client, const char *items, uint64_t now_ns)
+{
+    char message[512];
+    run.read_ns = now_ns;
+    snprintf(message, sizeof message, "{\"action\":\"push\",\"items\":[%s]}", items);
+    bench_tape_count(&run, client, slice_str(message));
+}
+
+/* Two clients on the tape's two channels; everything of the tape is sent 1 ms apart. */
+static void start_clients(void)
+{
+    static struct bench_slot slots[2 * 4];
+    memset(slots, 0, sizeof slots);
+    run.slots = slots;
+    run.slot_count = 4;
+    run.options.clients = 2;
+    run.options.late_ms = 1000;
+    bench_latency_init(&run);
+    for (size_t client = 0; client < 2; client++) {
+        for (uint32_t channel = 0; channel < 2; channel++) {
+            uint32_t at = bench_slot_start(&run, channel);
+            while (slots[client * 4 + at].channel != 0)
+                at = (at + 1) & 3;
+            slots[client * 4 + at].channel = channel + 1;
+        }
+    }
+    for (size_t i = 0; i < 4; i++)
+        bench_tape_sent(run.tape, i, (i + 1) * 1000000);
+}
+
+/* The n-th item of a channel is its n-th publication, those counted that were missed. */
+static void test_what_is_timed(void)
+{
+    CU_ASSERT_FATAL(load("q:A\t1\nq:B\t2\nq:A\t3\nq:A\t4\n", 1, 0));
+    start_clients();
+    push(0, "{\"channel\":\"q:A\",\"data\":1},{\"channel\":\"q:B\",\"data\":2}", 2000000);
+    CU_ASSERT_EQUAL(run.latency.total, 2);
+    CU_ASSERT_EQUAL(run.latency.max_ns, 1000000);
+    push(0, "{\"channel\":\"q:A\",\"missed\":1,\"data\":4}", 4500000);
+    CU_ASSERT_EQUAL(run.latency.total, 3);
+    CU_ASSERT_EQUAL(run.latency.max_ns, 1000000);
+    push(1, "{\"channel\":\"q:A\",\"data\":1}", 2000000000);
+    CU_ASSERT_EQUAL(run.latency.max_ns, 1999000000);
+    CU_ASSERT_EQUAL(run.late, 1);
+    push(0, "{\"channel\":\"q:A\",\"data\":5},{\"channel\":\"q:C\",\"data\":1}", 2000000000);
+    CU_ASSERT_EQUAL(run.latency.total, 4);
+    bench_latency_finish(&run);
+    CU_ASSERT_EQUAL(run.last_client.total, 3);
+    CU_ASSERT_EQUAL(run.last_client.max_ns, 1999000000);
+    CU_ASSERT_EQUAL(run.pass.total, 1);
+    CU_ASSERT_EQUAL(run.pass.max_ns, 1998000000);
+    CU_ASSERT_EQUAL(run.client_mean.total, 2);
+    CU_ASSERT_EQUAL(run.client_mean.max_ns, 1999000000);
+    bench_latency_fini(&run);
+    bench_tape_free(run.tape);
 }
 
 static const struct unit_test tests[] = {
@@ -136,6 +197,7 @@ static const struct unit_test tests[] = {
     {"nothing to publish", test_nothing_to_publish},
     {"a thousand channels and no more", test_a_thousand_channels_and_no_more},
     {"what is counted", test_what_is_counted},
+    {"what is timed", test_what_is_timed},
     {NULL, NULL},
 };
 const struct unit_suite suite_bench_tape = {"bench_tape", tests};
