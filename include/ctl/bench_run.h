@@ -21,7 +21,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* A channel's name in the URL costs up to 15 bytes; a node takes 16 KiB of request head. */
+/* A node takes 8 KiB of request target: so many names only fit if they are short. */
 #define BENCH_CHANNELS_PER_CLIENT_MAX 1000
 
 enum bench_mode {

@@ -9,9 +9,11 @@ import resource
 import select
 import socket
 import subprocess
+import time
 
 BUILD = os.environ.get("BUILD", "build")
 NODE_CORE, LOAD_CORE = "0", "1"
+BOTH_CORES = f"{NODE_CORE},{LOAD_CORE}"
 START_LIMIT_S = 20
 
 
@@ -60,6 +62,30 @@ def read_text(path):
 
 def peak_resident_bytes(pid):
     return int(re.search(r"VmHWM:\s*(\d+) kB", read_text(f"/proc/{pid}/status")).group(1)) * 1024
+
+
+def kernel_bytes():
+    """What the kernel holds for everybody: its objects, and the pages of sockets' buffers."""
+    slab = int(re.search(r"Slab:\s*(\d+) kB", read_text("/proc/meminfo")).group(1)) * 1024
+    pages = int(re.search(r"TCP: .* mem (\d+)", read_text("/proc/net/sockstat")).group(1))
+    return slab + pages * resource.getpagesize()
+
+
+def await_few_closed_sockets(limit_s=70):
+    """Waits for connections of before, which the kernel remembers for a minute."""
+    limit = time.monotonic() + limit_s
+    while int(re.search(r"TCP: .* tw (\d+)", read_text("/proc/net/sockstat")).group(1)) > 1000:
+        if time.monotonic() > limit:
+            return
+        time.sleep(1)
+
+
+def sockets_per_loop(pid):
+    """How many descriptors each event loop of a process watches, the most first."""
+    folder = f"/proc/{pid}/fdinfo"
+    counts = [read_text(f"{folder}/{fd}").count("tfd:") for fd in os.listdir(folder)
+              if os.readlink(f"/proc/{pid}/fd/{fd}") == "anon_inode:[eventpoll]"]
+    return sorted(counts, reverse=True)
 
 
 def descriptor_limit():

@@ -61,7 +61,8 @@ def parse(known):
 
 def print_list(known):
     for w in known.values():
-        marks = " (needs --feed)" if w.needs_feed else " (only when named)" if w.by_name_only else ""
+        marks = " (needs --feed)" if w.needs_feed else \
+                " (only when named)" if w.by_name_only else ""
         print(f"{w.name:<18} {w.line}{marks}")
 
 

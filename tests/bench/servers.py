@@ -8,8 +8,8 @@ import time
 import urllib.error
 import urllib.request
 
-from machine import BUILD, LOAD_CORE, NODE_CORE, START_LIMIT_S, Failure, end, free_port, pinned, \
-    ready_line
+from machine import BOTH_CORES, BUILD, LOAD_CORE, NODE_CORE, START_LIMIT_S, Failure, end, \
+    free_port, pinned, ready_line
 
 RUN_LIMIT_S = 180
 
@@ -50,6 +50,22 @@ def bench(*options):
     return json.loads(done.stdout)
 
 
+@contextlib.contextmanager
+def held_clients(*options):
+    """Idle clients on either core as long as the block lasts; then what they report is added."""
+    process = subprocess.Popen(
+        pinned(BOTH_CORES, f"{BUILD}/tickcastctl", "bench", "--json", "--idle", "--hold", *options),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    result = {}
+    try:
+        ready_line(process)
+        yield result
+        output, _ = process.communicate(timeout=RUN_LIMIT_S)
+        result.update(json.loads(output))
+    finally:
+        end(process)
+
+
 # --- nodes ---------------------------------------------------------------------------------------
 
 
@@ -79,9 +95,22 @@ class Node:
         return {name: float(value) for name, value in
                 (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
 
+    @property
+    def url(self):
+        return f"ws://{self.ready['listen']}/ws"
+
+    def target(self):
+        """The options that aim the load generator at it."""
+        return target([self])
+
     def bench(self, *options):
-        return bench("--url", f"ws://{self.ready['listen']}/ws", "--redis", self.redis,
-                     "--prefix", self.prefix, "--pid", self.process.pid, *options)
+        return bench(*self.target(), *options)
+
+
+def target(nodes):
+    """The options that aim the load generator at several nodes of one fleet."""
+    return ("--url", ",".join(n.url for n in nodes), "--redis", nodes[0].redis,
+            "--prefix", nodes[0].prefix, "--pid", ",".join(str(n.process.pid) for n in nodes))
 
 
 @contextlib.contextmanager
@@ -102,6 +131,12 @@ def node(redis, cores=NODE_CORE, **settings):
         yield running
     finally:
         end(process)
+
+
+@contextlib.contextmanager
+def fleet(redis, count, **settings):
+    with contextlib.ExitStack() as running:
+        yield [running.enter_context(node(redis, **settings)) for _ in range(count)]
 
 
 # --- the kernel's limit --------------------------------------------------------------------------

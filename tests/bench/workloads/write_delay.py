@@ -26,7 +26,7 @@ def measure(run, n, per_message):
 def add(run, name, runs, at_most=None):
     for q in ("p50", "p99"):
         bounds = [r[f"write_{q}_within_ms"] for r in runs]
-        within = f"in a bucket from {min(b[0] for b in bounds):.3f} to {max(b[1] for b in bounds):.3f}"
+        within = f"buckets from {min(b[0] for b in bounds):.3f} to {max(b[1] for b in bounds):.3f}"
         run.figures.add(f"{name}, {q}", [r[f"write_{q}_ms"] for r in runs], "ms",
                         at_most=at_most if q == "p99" else None, note=f"{within}; {noted(runs)}")
 
@@ -41,7 +41,7 @@ def hundred(run):
 
 @workload("delay.thousand")
 def thousand(run):
-    """the same, 1,000 clients per message, against the time of one pass of the bare loop over them"""
+    """the same, 1,000 clients per message, against one pass of the bare loop over them"""
     pairs = []
     with node(run.redis, node__pace_ms=0) as n:
         for _ in range(run.runs):
