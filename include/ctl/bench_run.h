@@ -72,6 +72,7 @@ struct bench_options {
     double seconds;
     double settle_s;
     bool raw;
+    bool socketio; /* the server is one of Socket.IO */
     bool compress;
     bool publish;
     bool hold; /* once all is idle, stay until standard input ends */
@@ -258,6 +259,14 @@ uint64_t bench_slowest(const struct bench *b);
 /* bench_reader.c: what a client receives. False when it breaks the WebSocket protocol. */
 bool bench_reader_walk(struct bench *b, struct bench_client *c, const char *ptr, size_t len,
                        size_t *used);
+
+/* bench_socketio.c: a text message to a client that speaks Socket.IO. */
+enum bench_socketio {
+    BENCH_SOCKETIO_EVENT, /* what the server was told to send: to be counted */
+    BENCH_SOCKETIO_DONE,  /* the protocol's own, answered where it wants an answer */
+    BENCH_SOCKETIO_WRONG, /* not of the protocol, or the connection takes no answer */
+};
+enum bench_socketio bench_socketio_take(struct bench *b, struct bench_client *c, struct slice text);
 
 /* bench_latency.c: what was timed. place numbers publications in the order of the publisher. */
 void bench_latency_init(struct bench *b);

@@ -139,12 +139,9 @@ static const struct bench_server *server_of(const struct bench_options *o, size_
     return &o->servers[index % o->server_count];
 }
 
-static void append_request(struct bench *b, size_t index, struct buf *out)
+static void append_channels(struct bench *b, size_t index, struct buf *out)
 {
-    const struct bench_options *o = &b->options;
     const struct bench_slot *slots = b->slots + index * b->slot_count;
-    const struct bench_server *server = server_of(o, index);
-    buf_printf(out, "GET %s%c", server->path, strchr(server->path, '?') != NULL ? '&' : '?');
     const char *between = "channels=";
     for (uint32_t i = 0; i < b->slot_count; i++) {
         if (slots[i].channel == 0)
@@ -154,6 +151,17 @@ static void append_request(struct bench *b, size_t index, struct buf *out)
         buf_append_str(out, between);
         append_query_text(out, name);
         between = ",";
+    }
+}
+
+static void append_request(struct bench *b, size_t index, struct buf *out)
+{
+    const struct bench_options *o = &b->options;
+    const struct bench_server *server = server_of(o, index);
+    buf_printf(out, "GET %s", server->path);
+    if (!o->socketio) {
+        buf_append_str(out, strchr(server->path, '?') != NULL ? "&" : "?");
+        append_channels(b, index, out);
     }
     buf_printf(out,
                "%s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

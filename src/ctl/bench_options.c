@@ -120,6 +120,8 @@ static int check(struct bench_options *o, const struct texts *texts)
         return ctl_misuse("--idle and --storm are two runs");
     o->publish = strcmp(texts->publisher, "thread") == 0;
     o->mode = texts->idle ? BENCH_IDLE : texts->storm ? BENCH_STORM : BENCH_LOAD;
+    if (o->socketio && (o->raw || o->compress || o->tape != NULL))
+        return ctl_misuse("--socketio goes without --raw, --compress and --tape");
     if (o->hold && o->mode != BENCH_IDLE)
         return ctl_misuse("--hold goes with --idle");
     int status = o->tape != NULL ? check_tape(o) : CTL_CONTINUE;
@@ -156,6 +158,8 @@ static int parse_table(int argc, char **argv, struct bench_options *o, struct te
          "a recorded feed's own pace, times X; 0: --rate instead (1)", 0, 1000000},
         {"--settle", CTL_REAL, &o->settle_s, "S", "quiet time after connecting (1)", 0, 86400},
         {"--raw", CTL_FLAG, &o->raw, NULL, "format=raw", 0, 0},
+        {"--socketio", CTL_FLAG, &o->socketio, NULL,
+         "the server speaks Socket.IO and knows an event `subscribe`", 0, 0},
         {"--compress", CTL_FLAG, &o->compress, NULL, "offer permessage-deflate", 0, 0},
         {"--inflate", CTL_INT, &o->inflate, "N",
          "clients whose items are checked, with --compress or --tape; of the others frames are"

@@ -116,11 +116,16 @@ static void answer_ping(struct bench_client *c, const char *ptr, size_t len)
     (void)sent;
 }
 
-static void take_text(struct bench *b, struct bench_client *c, const struct head *h,
+static bool take_text(struct bench *b, struct bench_client *c, const struct head *h,
                       const char *payload)
 {
     size_t index = (size_t)(c - b->clients);
     c->frames++;
+    if (b->options.socketio) {
+        enum bench_socketio kind = bench_socketio_take(b, c, slice_of(payload, (size_t)h->size));
+        if (kind != BENCH_SOCKETIO_EVENT)
+            return kind == BENCH_SOCKETIO_DONE;
+    }
     if (b->counting) {
         b->frames++;
         if (!c->inspected)
@@ -129,12 +134,13 @@ static void take_text(struct bench *b, struct bench_client *c, const struct head
             check_compressed(b, index, payload, (size_t)h->size);
         else
             check_message(b, index, payload, (size_t)h->size);
-        return;
+        return true;
     }
     /* The ack is short, but may be the first thing ever compressed: any second text message after
      * the hello will do for a sign that the node has worked through the subscribe. */
     if (!c->subscribed && c->frames == 2)
         bench_client_subscribed(b, c);
+    return true;
 }
 
 static bool take_frame(struct bench *b, struct bench_client *c, const struct head *h,
@@ -142,7 +148,7 @@ static bool take_frame(struct bench *b, struct bench_client *c, const struct hea
 {
     switch (h->opcode) {
     case OP_CONTINUATION:
-    case OP_TEXT: take_text(b, c, h, payload); return true;
+    case OP_TEXT: return take_text(b, c, h, payload);
     case OP_PONG: return true;
     case OP_PING:
         if (h->size > 125)

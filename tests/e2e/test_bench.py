@@ -179,6 +179,53 @@ def test_what_a_server_does_wrong_is_seen(bench, server, bodies, expected):
     assert status == (0 if is_good else 1)
 
 
+def read_text(stream):
+    """One masked text message of a client."""
+    head = stream.read(2)
+    size = head[1] & 0x7f
+    if size == 126:
+        size = struct.unpack(">H", stream.read(2))[0]
+    mask = stream.read(4)
+    return bytes(byte ^ mask[i % 4] for i, byte in enumerate(stream.read(size))).decode()
+
+
+def text_frame(text):
+    return b"\x81" + bytes([len(text)]) + text
+
+
+def test_a_client_of_socket_io(ctl):
+    """It opens the namespace, subscribes, answers pings, and counts the events."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    heard = []
+
+    def serve():
+        connection, _ = listener.accept()
+        with connection, connection.makefile("rb") as stream:
+            heard.append(stream.readline().decode())
+            while stream.readline() != b"\r\n":
+                pass
+            connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\n\r\n" +
+                               text_frame(b'0{"sid":"a"}'))
+            heard.append(read_text(stream))
+            connection.sendall(text_frame(b'40{"sid":"b"}'))
+            heard.append(read_text(stream))
+            connection.sendall(text_frame(b"430[]") + text_frame(b"2"))
+            heard.append(read_text(stream))
+            connection.sendall(b"".join(frame(b'42["quote",' + payload(n) + b"]") for n in (1, 2)))
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    with listener:
+        url = f"ws://127.0.0.1:{listener.getsockname()[1]}/socket.io/?EIO=4"
+        done = ctl("bench", "--url", url, "--clients", "1", "--socketio", "--publisher", "none",
+                   "--size", len(payload(1)), "--json", check=False)
+        thread.join(20)
+    result = json.loads(done.stdout)
+    assert heard == ["GET /socket.io/?EIO=4 HTTP/1.1\r\n", "40",
+                     '420["subscribe",["quote:B000000"]]', "3"]
+    assert result["deliveries"] == 2 and result["lost"] == 0 and done.returncode == 0
+
+
 @pytest.mark.parametrize("options, part", [
     (("--clients", "0"), "--clients"),
     (("--channels", "4"), "--of"),
@@ -188,6 +235,7 @@ def test_what_a_server_does_wrong_is_seen(bench, server, bodies, expected):
     (("--of", "40", "--window", "40"), "--window"),
     (("--publisher", "me"), "--publisher"),
     (("--hold",), "--idle"),
+    (("--socketio", "--raw"), "--socketio"),
     (("--pid", "1,x"), "--pid"),
     (("--url", "ws://127.0.0.1,"), "--url"),
 ])
