@@ -1,12 +1,15 @@
 """tickcastctl bench: it counts right against a node, and it sees what a bad server does."""
 
 import json
+import os
 import socket
 import struct
 import subprocess
 import threading
 
 import pytest
+
+from world import BUILD, ROOT
 
 SECONDS = ("--seconds", "0.5", "--settle", "0.1", "--json")
 
@@ -224,6 +227,45 @@ def test_a_client_of_socket_io(ctl):
     assert heard == ["GET /socket.io/?EIO=4 HTTP/1.1\r\n", "40",
                      '420["subscribe",["quote:B000000"]]', "3"]
     assert result["deliveries"] == 2 and result["lost"] == 0 and done.returncode == 0
+
+
+@pytest.mark.plain
+def test_the_comparison_runs_without_peers(tmp_path):
+    """scripts/bench-peers --quick: the node and the bare loop; nothing is fetched for it."""
+    found = tmp_path / "peers.json"
+    done = subprocess.run([ROOT / "scripts/bench-peers", "--quick", "--only", "hot", "--json", found],
+                          capture_output=True, text=True, timeout=60, check=False,
+                          env={**os.environ, "BUILD": str(BUILD)})
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if line.startswith("| hot channel")]
+    assert len(rows) == 7 and not any("failed" in row or "lost" in row for row in rows)
+    loads = json.loads(found.read_text())["loads"]
+    for servers in loads.values():
+        assert servers["tickcast"][0]["deliveries"] == servers["tickcast"][0]["expected"] > 0
+        assert servers["bare loop"][0]["deliveries_per_s"] > 0
+
+
+def run_workloads(*options):
+    return subprocess.run(["/usr/bin/python3", ROOT / "tests/bench/run.py", *options],
+                          capture_output=True, text=True, timeout=60, check=False,
+                          env={**os.environ, "BUILD": str(BUILD)})
+
+
+@pytest.mark.plain
+def test_a_workload_runs_small(tmp_path):
+    found = tmp_path / "bench.json"
+    done = run_workloads("--only", "w6", "--shrink", "100", "--runs", "1", "--json", found)
+    assert done.returncode == 0, done.stderr
+    assert "w6.storm: upgrades per CPU second" in done.stdout and "0 refused" in done.stdout
+    row, = json.loads(found.read_text())["rows"]
+    assert row["median"] > 0 and row["target"] == ""
+
+
+def test_workloads_by_name():
+    listed = run_workloads("--list").stdout
+    for family in ("w1.alone", "w2.", "w3.", "w4.", "w5.", "w6.", "w7.", "w8.", "scale.", "delay."):
+        assert f"\n{family}" in listed
+    assert run_workloads("--only", "w9").returncode == 2
 
 
 @pytest.mark.parametrize("options, part", [
