@@ -133,10 +133,11 @@ struct bench_slot {
 /* The only things both threads touch. Relaxed order suffices for all: each is a number of its own
  * and no other memory is published by it (the counts are read after pthread_join). */
 struct bench_shared {
-    atomic_uint_fast64_t slowest; /* publications that the slowest client has, about */
-    atomic_bool live;             /* warm-up is over, the first publication follows */
-    atomic_bool finished;         /* the publisher has sent its last */
-    atomic_bool stop;             /* the publisher should give up */
+    atomic_uint_fast64_t slowest;  /* publications that the slowest client has, about */
+    atomic_uint_fast64_t heard_ns; /* of the warm-up: when something came last */
+    atomic_bool live;              /* warm-up is over, the first publication follows */
+    atomic_bool finished;          /* the publisher has sent its last */
+    atomic_bool stop;              /* the publisher should give up */
 };
 
 /* One publication of a tape. */

@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #define CONNECT_LIMIT_NS 60000000000u
-#define START_LIMIT_NS   20000000000u /* subscribers in Redis, warm-up */
+#define START_LIMIT_NS   40000000000u /* subscribers in Redis, warm-up */
 #define QUIET_NS         5000000000u  /* no byte for so long: what is missing will not come */
 #define QUIET_SAMPLE_NS  1000000000u  /* the same where not everybody is looked at: the usual end */
 #define QUIET_TAPE_NS    3000000000u  /* the same where a node may hold things back on purpose */
@@ -107,6 +107,7 @@ static bool await_live(struct bench *b)
         if (atomic_load(&b->shared.finished) || clock_mono_ns() > limit_ns)
             return false;
         bench_turn(b, 1);
+        atomic_store_explicit(&b->shared.heard_ns, b->last_ns, memory_order_relaxed);
     }
     return true;
 }
