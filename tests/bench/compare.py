@@ -169,7 +169,7 @@ def shown(value):
 
 
 def cell(load, results, figure):
-    """The median of those that were measured, and what was lost."""
+    """The median of those that were measured, and what did not arrive."""
     done = [r for r in results if "failure" not in r]
     values = []
     for result in done:
@@ -182,7 +182,7 @@ def cell(load, results, figure):
     expected = sum(r.get("expected", 0) for r in done)
     lost = sum(r.get("lost", 0) for r in done) / expected if expected else 0
     is_bound = load.full_speed and statistics.median(r.get("load_busy", 0) for r in done) > 0.97
-    return shown(statistics.median(values)) + (f" ({lost:.1%} lost)" if lost else "") + \
+    return shown(statistics.median(values)) + (f" ({lost:.1%} missing)" if lost else "") + \
         (" †" if is_bound and figure == "rate" else "")
 
 
@@ -190,6 +190,7 @@ def print_head(machine, args):
     found = ", ".join(f"{name} {version}" for name, version in peer_install.versions().items())
     print(f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}; medians of "
           f"{args.runs} runs of {args.seconds:g} s, 256-byte quotes unless said.\n{found}.\n"
+          "missing: lost, or not there half a minute after the last was published.\n"
           "† the core of client, publisher and Redis was full: the server may do more.\n")
     print("| load | figure | " + " | ".join(args.servers) + " |")
     print("|" + "---|" * (len(args.servers) + 2), flush=True)

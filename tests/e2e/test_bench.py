@@ -238,7 +238,7 @@ def test_the_comparison_runs_without_peers(tmp_path):
                           env={**os.environ, "BUILD": str(BUILD)})
     assert done.returncode == 0, done.stderr
     rows = [line for line in done.stdout.splitlines() if line.startswith("| hot channel")]
-    assert len(rows) == 7 and not any("failed" in row or "lost" in row for row in rows)
+    assert len(rows) == 7 and not any("failed" in row or "missing" in row for row in rows)
     loads = json.loads(found.read_text())["loads"]
     for servers in loads.values():
         assert servers["tickcast"][0]["deliveries"] == servers["tickcast"][0]["expected"] > 0
