@@ -44,13 +44,13 @@ static int connect_to(const char *address)
     inet_pton(AF_INET, host, &to.sin_addr);
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     CU_ASSERT_EQUAL_FATAL(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
-    CU_ASSERT_EQUAL(send(fd, "G", 1, 0), 1); /* who says nothing is not accepted at once */
     return fd;
 }
 
-/* Connects to a listener over WORKERS workers that never run; their loads say who got what. */
-static void accept_some(unsigned connects, uint64_t max_sockets, unsigned loads[WORKERS],
-                        struct metrics *metrics)
+/* Connects, and begins a request with what is said, to a listener over WORKERS workers that never
+ * run; their loads say who got what. */
+static void accept_some(const char *said, unsigned connects, uint64_t max_sockets,
+                        unsigned loads[WORKERS], struct metrics *metrics)
 {
     struct buf error = {0}, warnings = {0};
     const struct config_source source = {0};
@@ -66,8 +66,10 @@ static void accept_some(unsigned connects, uint64_t max_sockets, unsigned loads[
     struct listener *l = listener_new(loop, fd, workers, WORKERS, max_sockets, metrics);
     listener_start(l);
     int fds[SOCKETS];
-    for (unsigned i = 0; i < connects; i++)
+    for (unsigned i = 0; i < connects; i++) {
         fds[i] = connect_to(listener_address(l));
+        CU_ASSERT_EQUAL(send(fds[i], said, strlen(said), 0), (ssize_t)strlen(said));
+    }
     for (int i = 0; i < 5; i++)
         turn(loop);
     for (unsigned i = 0; i < WORKERS; i++) {
@@ -87,7 +89,7 @@ static void test_even_spread(void)
 {
     unsigned loads[WORKERS];
     struct metrics *metrics = mem_zalloc(sizeof *metrics);
-    accept_some(SOCKETS, 1000, loads, metrics);
+    accept_some("GET ", SOCKETS, 1000, loads, metrics);
     CU_ASSERT_EQUAL(loads[0] + loads[1] + loads[2], SOCKETS);
     for (unsigned i = 0; i < WORKERS; i++)
         CU_ASSERT(loads[i] >= SOCKETS / WORKERS && loads[i] <= SOCKETS / WORKERS + 1);
@@ -99,9 +101,19 @@ static void test_too_many_are_closed_at_once(void)
 {
     unsigned loads[WORKERS];
     struct metrics *metrics = mem_zalloc(sizeof *metrics);
-    accept_some(SOCKETS, MOST, loads, metrics);
+    accept_some("GET ", SOCKETS, MOST, loads, metrics);
     CU_ASSERT_EQUAL(loads[0] + loads[1] + loads[2], MOST);
     CU_ASSERT_EQUAL(metrics_get(metrics, METRIC_ACCEPT_REFUSED), SOCKETS - MOST);
+    free(metrics);
+}
+
+/* They are in time, but not before who has something to say. */
+static void test_the_silent_wait_in_the_kernel(void)
+{
+    unsigned loads[WORKERS];
+    struct metrics *metrics = mem_zalloc(sizeof *metrics);
+    accept_some("", SOCKETS, 1000, loads, metrics);
+    CU_ASSERT_EQUAL(loads[0] + loads[1] + loads[2], 0);
     free(metrics);
 }
 
@@ -119,6 +131,7 @@ static void test_addresses_that_cannot_be_bound(void)
 static const struct unit_test tests[] = {
     {"an even spread", test_even_spread},
     {"far too many are closed at once", test_too_many_are_closed_at_once},
+    {"the silent wait in the kernel", test_the_silent_wait_in_the_kernel},
     {"addresses that cannot be bound", test_addresses_that_cannot_be_bound},
     {NULL, NULL},
 };
