@@ -5,7 +5,8 @@
  * frame to every socket, one blocking send each, R rounds a second. The frame is the node's raw
  * frame, byte for byte of the same length; its number and time are put in once per round, so that
  * `tickcastctl bench --publisher none --raw` reads it as it reads the node. No Redis, no events, no
- * bookkeeping: what is left is what the kernel costs.
+ * bookkeeping: what is left is what the kernel costs. With --storm it only accepts and answers, to
+ * say what that costs alone.
  *
  * Prints `ready port=N` when it listens, and one JSON line at the end: its processor time, and how
  * long a pass over all sockets took.
@@ -32,6 +33,7 @@
 struct options {
     unsigned port, clients, size, batch;
     double rate, seconds;
+    bool is_storm; /* the upgrades alone */
 };
 
 static void die(const char *what)
@@ -62,8 +64,10 @@ static int listen_on(unsigned port)
     at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     socklen_t len = sizeof at;
     struct timeval limit = {.tv_sec = WAIT_S};
+    int on = 1; /* inherited, like the limit, by what is accepted */
     if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof at) != 0 || listen(fd, 4096) != 0 ||
         setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) != 0 ||
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) != 0 ||
         getsockname(fd, (struct sockaddr *)&at, &len) != 0)
         die("listen");
     printf("ready port=%u\n", ntohs(at.sin_port));
@@ -78,10 +82,6 @@ static int accept_client(int listener)
     int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
     if (fd < 0)
         die("accept");
-    int on = 1;
-    struct timeval limit = {.tv_sec = WAIT_S};
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     char request[32768];
     size_t len = 0;
     while (memmem(request, len, "\r\n\r\n", 4) == NULL) {
@@ -183,13 +183,10 @@ static void run(const struct options *o, const int *fds, char *frames)
 
 static struct options parse(int argc, char **argv)
 {
-    static const struct option names[] = {{"port", 1, NULL, 'p'},
-                                          {"clients", 1, NULL, 'c'},
-                                          {"size", 1, NULL, 's'},
-                                          {"batch", 1, NULL, 'b'},
-                                          {"rate", 1, NULL, 'r'},
-                                          {"seconds", 1, NULL, 't'},
-                                          {0}};
+    static const struct option names[] = {{"port", 1, NULL, 'p'},  {"clients", 1, NULL, 'c'},
+                                          {"size", 1, NULL, 's'},  {"batch", 1, NULL, 'b'},
+                                          {"rate", 1, NULL, 'r'},  {"seconds", 1, NULL, 't'},
+                                          {"storm", 0, NULL, 'u'}, {0}};
     struct options o = {.clients = 1000, .size = 256, .batch = 1, .rate = 200, .seconds = 5};
     int got;
     while ((got = getopt_long(argc, argv, "", names, NULL)) != -1) {
@@ -200,6 +197,7 @@ static struct options parse(int argc, char **argv)
         case 'b': o.batch = (unsigned)atoi(optarg); break;
         case 'r': o.rate = atof(optarg); break;
         case 't': o.seconds = atof(optarg); break;
+        case 'u': o.is_storm = true; break;
         default: exit(2);
         }
     }
@@ -221,11 +219,18 @@ int main(int argc, char **argv)
     int *fds = calloc(o.clients, sizeof *fds);
     if (fds == NULL)
         die("memory");
+    double cpu_before_s = cpu_s();
     for (unsigned i = 0; i < o.clients; i++)
         fds[i] = accept_client(listener);
-    char *frames = make_frames(&o);
-    run(&o, fds, frames);
-    free(frames);
+    double upgrades_s = cpu_s() - cpu_before_s;
+    if (o.is_storm) {
+        printf("{\"clients\":%u,\"cpu_s\":%.4f,\"upgrades_per_cpu_s\":%.0f}\n", o.clients,
+               upgrades_s, o.clients / upgrades_s);
+    } else {
+        char *frames = make_frames(&o);
+        run(&o, fds, frames);
+        free(frames);
+    }
     free(fds);
     return 0;
 }

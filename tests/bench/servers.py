@@ -142,20 +142,30 @@ def fleet(redis, count, **settings):
 # --- the kernel's limit --------------------------------------------------------------------------
 
 
-def bare_loop(clients, rate, seconds, batch=1):
-    """One run of the kernel's limit, with the reader that the node has."""
-    process = subprocess.Popen(
-        pinned(NODE_CORE, f"{BUILD}/bare_loop", "--clients", clients, "--rate", rate,
-               "--seconds", seconds, "--batch", batch),
-        stdout=subprocess.PIPE, text=True)
+def run_bare(options, load):
+    """The bare loop with those options, under that load: what it printed, and what the load did."""
+    process = subprocess.Popen(pinned(NODE_CORE, f"{BUILD}/bare_loop", *options),
+                               stdout=subprocess.PIPE, text=True)
     try:
         port = ready_line(process)["port"]
-        read = bench("--url", f"ws://127.0.0.1:{port}/ws", "--clients", clients, "--raw",
-                     "--publisher", "none", "--seconds", seconds)
+        read = bench("--url", f"ws://127.0.0.1:{port}/ws", "--raw", *load)
         line, _ = process.communicate(timeout=RUN_LIMIT_S)
     finally:
         end(process)
-    result = json.loads(line)
+    return json.loads(line), read
+
+
+def bare_storm(clients):
+    """One run of the kernel's limit for upgrades."""
+    result, _ = run_bare(("--clients", clients, "--storm"), ("--clients", clients, "--storm"))
+    return result
+
+
+def bare_loop(clients, rate, seconds, batch=1):
+    """One run of the kernel's limit, with the reader that the node has."""
+    result, read = run_bare(
+        ("--clients", clients, "--rate", rate, "--seconds", seconds, "--batch", batch),
+        ("--clients", clients, "--publisher", "none", "--seconds", seconds))
     if read["lost"] or read["out_of_order"]:
         raise Failure("the bare loop's frames did not arrive as sent")
     return {**result, "latency_p99_us": read["latency_p99_us"]}
