@@ -21,7 +21,7 @@
 #define BACKLOG           4096 /* a reconnect storm waits here; the kernel cuts it to somaxconn */
 #define ACCEPTS_PER_EVENT 64   /* so that a storm does not starve the rest of the loop */
 #define PAUSE_MS          100  /* when descriptors ran out */
-#define DEFER_S           1    /* a connect that says nothing is handed out all the same after that */
+#define DEFER_S           1 /* a connect that says nothing is handed out all the same after that */
 
 struct listener {
     struct loop *loop;
