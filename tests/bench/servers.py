@@ -114,7 +114,8 @@ def target(nodes):
 
 
 @contextlib.contextmanager
-def node(redis, cores=NODE_CORE, **settings):
+def node(redis, cores=NODE_CORE, under=(), **settings):
+    """One node; under is the command that runs it, such as valgrind with its options."""
     # The canary is slow, so that a machine busy with other things does not look like a lost Redis.
     # Connections that end at once are no news here.
     options = {"listen.address": "127.0.0.1:0", "ops.address": "127.0.0.1:0", "redis.url": redis,
@@ -123,7 +124,7 @@ def node(redis, cores=NODE_CORE, **settings):
                "redis.canary_ms": 5000, "redis.prefix": "tc:", "quality.short_lived_per_hour": 0,
                **{name.replace("__", "."): value for name, value in settings.items()}}
     sets = [word for name, value in options.items() for word in ("--set", f"{name}={value}")]
-    process = subprocess.Popen(pinned(cores, f"{BUILD}/tickcast", *sets),
+    process = subprocess.Popen(pinned(cores, *under, f"{BUILD}/tickcast", *sets),
                                stdout=subprocess.PIPE, text=True)
     try:
         running = Node(redis, process, ready_line(process), options["redis.prefix"])
