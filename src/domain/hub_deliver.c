@@ -307,6 +307,8 @@ void hub_deliver(struct hub *h, struct publication *p, uint64_t gap)
     struct hub_channel *c = map_get(&h->channels, p->channel_hash, publication_channel(p));
     if (c == NULL)
         return; /* the last follower left while it was on its way */
+    if (!c->live && c->last == NULL && c->plain == NULL)
+        gap = 0; /* lost before anybody here was told anything */
     uint64_t seen = c->count;
     struct item *item = advance(c, p, gap);
     enum publication_form form = hub_form(c, item, seen);

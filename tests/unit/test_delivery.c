@@ -439,7 +439,6 @@ static void test_live_brings_what_is_newer(void)
     node_free(n);
 }
 
-/* What a client says that it has is not sent again; the first item that is still says the epoch. */
 /* While the feed is suspect nobody waits for the state, so it comes as an item like any other. What
  * the node lost before it is nothing that this client missed. */
 static void test_first_item_misses_nothing(void)
@@ -462,6 +461,28 @@ static void test_first_item_misses_nothing(void)
     node_free(n);
 }
 
+/* The same when it is healed before the channel is live here. */
+static void test_first_healed_item_misses_nothing(void)
+{
+    struct node *n = node_new(NULL);
+    struct client a;
+    hub_post_feed(n->at.hub, false, "redis_lost");
+    client_open(n, &a, "?channels=quote:A");
+    CU_ASSERT_EQUAL(times(hear(n, &a), "\"accepted\":1"), 1);
+    struct publication **list = mem_alloc(2 * sizeof(struct publication *));
+    list[0] = make((struct publication_head){.gap = 4}, "quote:A", "e1", 10, "{\"n\":10}");
+    list[1] = make((struct publication_head){.gap = 1}, "quote:A", "e1", 12, "{\"n\":12}");
+    hub_post_publications(n->at.hub, list, 2);
+    const char *heard = hear(n, &a);
+    CU_ASSERT_EQUAL(times(heard, "\"seq\":10,"), 1);
+    CU_ASSERT_EQUAL(times(heard, "\"seq\":12,"), 1);
+    CU_ASSERT_EQUAL(times(heard, "\"missed\":4"), 0);
+    CU_ASSERT_EQUAL(times(heard, "\"missed\":1"), 1);
+    client_close(n, &a);
+    node_free(n);
+}
+
+/* What a client says that it has is not sent again; the first item that is still says the epoch. */
 static void test_epoch_behind_what_is_covered(void)
 {
     struct node *n = node_new(NULL);
@@ -681,6 +702,7 @@ static const struct unit_test tests[] = {
     {"a snapshot asked for costs no event", test_snapshot_costs_no_event},
     {"live brings what is newer", test_live_brings_what_is_newer},
     {"the first item misses nothing", test_first_item_misses_nothing},
+    {"the first healed item misses nothing", test_first_healed_item_misses_nothing},
     {"a healed state in what is recovered", test_recorded_snapshot},
     {"what is recovered fits the limit", test_recovered_fits},
     {"the first item that is not covered says the epoch", test_epoch_behind_what_is_covered},
