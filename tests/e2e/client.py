@@ -89,6 +89,8 @@ class Client:
         if self.ws is not None:
             try:
                 LOOP.run(self.ws.close(), WAIT + 1)
+            except ConnectionClosed:
+                pass  # its node has just ended without a word
             finally:
                 self.ws = None
 

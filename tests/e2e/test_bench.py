@@ -257,8 +257,9 @@ def test_a_workload_runs_small(tmp_path):
     done = run_workloads("--only", "w6", "--shrink", "100", "--runs", "1", "--json", found)
     assert done.returncode == 0, done.stderr
     assert "w6.storm: upgrades per CPU second" in done.stdout and "0 refused" in done.stdout
-    row, = json.loads(found.read_text())["rows"]
-    assert row["median"] > 0 and row["target"] == ""
+    rows = json.loads(found.read_text())["rows"]
+    assert [row["unit"] for row in rows] == ["/s", "/s", "x"]
+    assert all(row["median"] > 0 and row["target"] == "" for row in rows)
 
 
 def test_workloads_by_name():
