@@ -206,7 +206,8 @@ static inline struct cohort_part *cohort_part(const struct cohort *c, uint64_t n
 /* Brings the place of the next part into the cache, to be written. */
 static inline void cohort_prefetch_part(const struct cohort *c)
 {
-    __builtin_prefetch(cohort_part(c, c->part_end), 1);
+    if (c->part_cap != 0) /* else there is none yet, or no more */
+        __builtin_prefetch(cohort_part(c, c->part_end), 1);
 }
 
 /* A member's socket takes bytes again and its private queue is empty: a held one goes on. */
