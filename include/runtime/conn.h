@@ -51,7 +51,7 @@ struct conn {
     uint8_t pings_unanswered;
     uint8_t window_bits; /* /echo with deflate: longer messages go out uncompressed */
     bool deflate : 1;    /* permessage-deflate agreed */
-    bool blocked : 1;    /* the kernel refused bytes: waiting for EV_WRITE */
+    bool blocked : 1;    /* the kernel refused bytes: waiting for writability */
     bool is_echo : 1;
     bool awaits_close : 1;   /* CLOSING: the peer still owes its close frame */
     bool wants_drained : 1;  /* on_drained even without on_blocked */

@@ -60,9 +60,10 @@ struct worker {
     struct conn **conns;   /* all of them, dense, in no order */
     uint32_t conn_count;
     uint32_t conn_cap;
-    struct list dirty;  /* connections with output to write at the end of the turn */
-    struct list failed; /* to be aborted at the end of the turn */
-    struct list dead;   /* to be freed at the end of the turn */
+    uint32_t first_reads; /* new connections that may still be read at once in this turn */
+    struct list dirty;    /* connections with output to write at the end of the turn */
+    struct list failed;   /* to be aborted at the end of the turn */
+    struct list dead;     /* to be freed at the end of the turn */
 };
 
 /* loop NULL: the worker makes a loop and worker_start gives it a thread. Otherwise it shares the

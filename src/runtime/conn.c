@@ -2,9 +2,9 @@
  * conn.c - a client socket: states, reading, writing, closing.
  *
  * Runs in the worker's thread alone. Reading: one recv per readiness into the worker's buffer,
- * decoded in place; fair, because epoll is level-triggered. Writing: private frames are gathered
- * into one writev at the end of the turn, tried directly; the event waits for writability only
- * after the kernel refused bytes.
+ * decoded in place; fair, because epoll is level-triggered. The first one is tried when the socket
+ * comes, with the request behind it. Writing: private frames are gathered into one writev at the
+ * end of the turn, tried directly; writability is waited for only after the kernel refused bytes.
  */
 #include "runtime/conn.h"
 
@@ -573,6 +573,9 @@ void conn_accept(struct worker *w, int fd, const union socket_peer *peer)
     worker_add_conn(w, c);
     metrics_add(&w->metrics, METRIC_SOCKETS, 1);
     conn_set_timer(c, (uint64_t)w->config->listen.handshake_ms);
+    if (w->first_reads == 0)
+        return; /* in a storm the clients that are there get their turn in between */
+    w->first_reads--;
     on_readable(c); /* the request is there already, see listener.c */
 }
 

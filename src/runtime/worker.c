@@ -15,6 +15,7 @@
 #define WHEEL_SLOTS      512 /* 51 s a round: most pings fit in one */
 #define DEFLATE_LEVEL    3   /* the highest without lazy matching: smaller than 1, as fast */
 #define CONN_TABLE_FIRST 64
+#define FIRST_READS      256 /* per turn: whoever comes beyond is read as the poller reports it */
 
 struct socket_message {
     struct message message;
@@ -67,6 +68,7 @@ static void finish_turn(void *arg)
         each_on_list(&w->dirty, conn_flush);
     }
     each_on_list(&w->dead, conn_free);
+    w->first_reads = FIRST_READS;
 }
 
 struct worker *worker_new(unsigned index, struct loop *loop, const struct config *config,
@@ -75,6 +77,7 @@ struct worker *worker_new(unsigned index, struct loop *loop, const struct config
     struct worker *w = mem_zalloc(sizeof *w);
     w->index = index;
     w->has_thread = loop == NULL;
+    w->first_reads = FIRST_READS;
     w->loop = loop != NULL ? loop : loop_new();
     w->config = config_ref(config);
     w->ops = ops;
@@ -146,6 +149,7 @@ static void abort_visited(struct conn *c, void *arg)
 
 void worker_abort_all(struct worker *w)
 {
+    w->first_reads = 0;  /* nobody begins a session any more */
     loop_drain(w->loop); /* sockets that were given too late */
     worker_each_conn(w, abort_visited, NULL);
     finish_turn(w);
