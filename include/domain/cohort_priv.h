@@ -1,8 +1,8 @@
 /*
- * cohort_priv.h - what the two halves of a cohort's stream share.
+ * cohort_priv.h - what the files of a cohort share of its stream.
  *
  * cohort_stream.c keeps the stream: parts become frames, frames go when nobody needs them.
- * cohort_send.c gives it to the members. Nobody else includes this.
+ * cohort_send.c gives it to the members, cohort.c lets them go. Nobody else includes this.
  */
 #ifndef TICKCAST_DOMAIN_COHORT_PRIV_H
 #define TICKCAST_DOMAIN_COHORT_PRIV_H

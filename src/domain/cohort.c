@@ -4,6 +4,7 @@
 #include "domain/cohort.h"
 
 #include "base/mem.h"
+#include "domain/cohort_priv.h"
 #include "domain/hub.h"
 #include "domain/session.h"
 #include "domain/subscription_set.h"
@@ -172,13 +173,17 @@ static void count_state(struct cohort *c, enum member_state state, uint32_t chan
 
 void cohort_leave(struct cohort *c, uint32_t index)
 {
+    bool was_held = c->members[index].state == MEMBER_HELD;
     count_state(c, c->members[index].state, (uint32_t)-1);
     metrics_add(&c->hub->worker->metrics, METRIC_SUBSCRIPTIONS, -(uint64_t)c->sub_count);
     struct cohort_member last = c->members[--c->member_count];
-    if (index == c->member_count)
-        return;
-    c->members[index] = last;
-    session_set_member_index(last.conn->upper, index);
+    if (index != c->member_count) {
+        c->members[index] = last;
+        session_set_member_index(last.conn->upper, index);
+    }
+    /* The channels may be quiet from now on. While others are held it costs a walk over all. */
+    if (was_held && c->held_count == 0)
+        cohort_trim(c);
 }
 
 void cohort_set_state(struct cohort *c, uint32_t index, enum member_state state)

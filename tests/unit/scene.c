@@ -104,34 +104,35 @@ void scene_live(struct scene *n, const char *channel, uint64_t seq, const char *
 
 /* --- clients -------------------------------------------------------------------------------- */
 
-void scene_connect(struct scene *n, struct scene_client *c, const char *query, int buffer)
+void scene_connect(struct scene *n, struct scene_client *c, const struct scene_socket *socket)
 {
     int pair[2];
-    *c = (struct scene_client){.fd = -1};
+    int buffer = socket->buffer != 0 ? socket->buffer : SMALL_BUFFER;
+    *c = (struct scene_client){.fd = -1, .deflate = socket->deflate};
     CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
     setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
     c->fd = pair[0];
     struct buf request = {0};
     buf_printf(&request,
                "GET /ws%s HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-               "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-               query);
+               "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n",
+               socket->query, c->deflate ? "Sec-WebSocket-Extensions: permessage-deflate\r\n" : "");
     atomic_fetch_add(&n->at.worker->load, 1);
     worker_give_socket(n->at.worker, pair[1], &(union socket_peer){0});
     CU_ASSERT_EQUAL(write(c->fd, request.data, request.len), (ssize_t)request.len);
     buf_fini(&request);
 }
 
-void scene_join_with(struct scene *n, struct scene_client *c, const char *query, int buffer)
+void scene_join_with(struct scene *n, struct scene_client *c, const struct scene_socket *socket)
 {
-    scene_connect(n, c, query, buffer);
+    scene_connect(n, c, socket);
     scene_turn(n);
     scene_turn(n);
 }
 
 void scene_join(struct scene *n, struct scene_client *c, const char *query)
 {
-    scene_join_with(n, c, query, SMALL_BUFFER);
+    scene_join_with(n, c, &(struct scene_socket){.query = query});
 }
 
 void scene_leave(struct scene *n, struct scene_client *c)
@@ -154,8 +155,10 @@ void scene_say(struct scene_client *c, const char *text)
 
 static void decode(struct scene *n, struct scene_client *c)
 {
-    const struct ws_decoder_config config = {
-        .message_bytes = 1 << 24, .inflater = n->inflater, .inflated = &n->inflated};
+    const struct ws_decoder_config config = {.deflate = c->deflate,
+                                             .message_bytes = 1 << 24,
+                                             .inflater = n->inflater,
+                                             .inflated = &n->inflated};
     enum ws_event event;
     do {
         struct ws_message m = {0};

@@ -27,6 +27,7 @@ struct scene {
 struct scene_client {
     int fd;
     bool upgraded;
+    bool deflate; /* offered, and so agreed */
     struct buf in;
     struct ws_decoder decoder;
     struct buf heard; /* all messages, a line each */
@@ -50,13 +51,18 @@ void scene_live(struct scene *n, const char *channel, uint64_t seq, const char *
 
 /* --- clients -------------------------------------------------------------------------------- */
 
-/* Comes to the node in its next turn, with a request whose query this is. buffer: of the node's
- * socket, for what is not read. */
-void scene_connect(struct scene *n, struct scene_client *c, const char *query, int buffer);
+struct scene_socket {
+    const char *query;
+    int buffer; /* of the node's socket: what it takes that is not read; 0: 4 KiB */
+    bool deflate;
+};
 
-/* The same, and the turns until it is upgraded; the buffer is some 4 KiB, or as given. */
+/* Comes to the node in its next turn, with its request. */
+void scene_connect(struct scene *n, struct scene_client *c, const struct scene_socket *socket);
+
+/* The same, and the turns until it is upgraded. */
 void scene_join(struct scene *n, struct scene_client *c, const char *query);
-void scene_join_with(struct scene *n, struct scene_client *c, const char *query, int buffer);
+void scene_join_with(struct scene *n, struct scene_client *c, const struct scene_socket *socket);
 void scene_leave(struct scene *n, struct scene_client *c);
 
 /* Written now, read by the node in its next turn. */

@@ -2,6 +2,7 @@
  * test_cohort_send.c - how a cohort's stream is given to its members: what is one write, what enters
  * the ring, what is counted.
  */
+#include "base/mem.h"
 #include "domain/cohort.h"
 #include "scene.h"
 #include "unit.h"
@@ -35,7 +36,7 @@ static void check_all_sizes(const char *query, uint64_t items)
     struct scene *n = scene_new(NULL);
     const struct metrics *m = &n->at.worker->metrics;
     struct scene_client a, b;
-    scene_join_with(n, &a, query, WIDE);
+    scene_join_with(n, &a, &(struct scene_socket){.query = query, .buffer = WIDE});
     scene_live(n, "chat:A", 0, NULL);
     scene_hear(n, &a);
     uint64_t before = a.bytes, writes = metrics_get(m, METRIC_WRITES);
@@ -75,33 +76,161 @@ static void test_batches_of_all_sizes(void)
     check_all_sizes("?format=raw&channels=chat:A", 7); /* the end of a value is no bytes */
 }
 
-/* A socket that fails in the middle of the members costs those around it nothing. */
+/* A socket that fails in the middle of the members costs those around it nothing, and is not tried
+ * again. */
 static void test_failed_send_harms_no_other(void)
 {
     struct scene *n = scene_new(NULL);
     const struct metrics *m = &n->at.worker->metrics;
+    const struct scene_socket wide = {.query = "?channels=chat:A", .buffer = WIDE};
     struct scene_client c[3];
     for (int i = 0; i < 3; i++)
-        scene_join(n, &c[i], "?channels=chat:A");
+        scene_join_with(n, &c[i], &wide);
     scene_live(n, "chat:A", 0, NULL);
     for (int i = 0; i < 3; i++) {
         scene_hear(n, &c[i]);
         scene_forget(&c[i]);
     }
     CU_ASSERT_EQUAL(shutdown(c[1].fd, SHUT_RD), 0); /* nothing to read there, and no room */
-    scene_publish(n, "chat:A", 1, "{\"n\":1}");
-    scene_publish(n, "chat:A", 2, "{\"n\":2}");
+    uint64_t writes = metrics_get(m, METRIC_WRITES);
+    publish_of_all_sizes(n, 1);
     scene_turn(n);
+    CU_ASSERT_EQUAL(metrics_get(m, METRIC_WRITES), writes + 9); /* four for each of two, and one */
     CU_ASSERT_EQUAL(metrics_get(m, METRIC_ENDED_LOST), 1);
     CU_ASSERT_EQUAL(metrics_get(m, METRIC_CONNECTIONS), 2);
-    CU_ASSERT_EQUAL(metrics_get(m, METRIC_DELIVERIES), 4);
-    scene_publish(n, "chat:A", 3, "{\"n\":3}");
-    CU_ASSERT_EQUAL(scene_count(scene_hear(n, &c[0]), "{\"n\":"), 3);
-    CU_ASSERT_STRING_EQUAL(scene_hear(n, &c[0]), scene_hear(n, &c[2]));
-    CU_ASSERT_EQUAL(metrics_get(m, METRIC_DELIVERIES), 6);
+    CU_ASSERT_EQUAL(metrics_get(m, METRIC_DELIVERIES), 16);
     CU_ASSERT_EQUAL(metrics_get(m, METRIC_STREAM_BYTES), 0);
+    scene_publish(n, "chat:A", 9, "9");
+    CU_ASSERT_EQUAL(scene_count(scene_hear(n, &c[0]), "{\"n\":"), 7);
+    CU_ASSERT_EQUAL(scene_count(scene_hear(n, &c[0]), "\"data\":9"), 1);
+    CU_ASSERT_STRING_EQUAL(scene_hear(n, &c[0]), scene_hear(n, &c[2]));
+    CU_ASSERT_EQUAL(metrics_get(m, METRIC_DELIVERIES), 18);
+    struct metrics *of_all[] = {&n->at.worker->metrics};
+    uint64_t sum_ns;
+    CU_ASSERT_EQUAL(metrics_histogram_sum(of_all, 1, HISTOGRAM_DELIVERY, &sum_ns), 18);
     for (int i = 0; i < 3; i++)
         scene_leave(n, &c[i]);
+    scene_free(n);
+}
+
+/* A compressing cohort sends a lone publication without a ring, and as it would stand in it: who
+ * cannot take all of it goes on within the same frame. `missed` makes it another one. */
+static void test_compressed_alone(void)
+{
+    struct scene *n = scene_new(NULL);
+    const struct metrics *m = &n->at.worker->metrics;
+    struct scene_client a, b;
+    static char text[60000];
+    for (size_t i = 0, len = 0; len < sizeof text - 16; i++) /* which shrinks, but not to nothing */
+        len += (size_t)snprintf(text + len, 16, "%s%zu", i == 0 ? "[" : ",", i * i % 9973);
+    strcat(text, "]");
+    scene_join_with(
+        n, &a,
+        &(struct scene_socket){.query = "?channels=chat:A", .buffer = WIDE, .deflate = true});
+    scene_live(n, "chat:A", 0, NULL);
+    scene_hear(n, &a);
+    uint64_t before = a.bytes;
+    scene_publish(n, "chat:A", 1, text);
+    scene_turn(n);
+    CU_ASSERT_EQUAL(cohort_of(n, "chat:A")->ring_cap, 0);
+    scene_hear(n, &a);
+    CU_ASSERT(a.bytes - before > 8192 && a.bytes - before < sizeof text / 2 + 8192);
+    scene_join_with(n, &b, &(struct scene_socket){.query = "?channels=chat:A", .deflate = true});
+    scene_publish(n, "chat:A", 2, "2"); /* which says the epoch to who came last */
+    scene_hear(n, &a);
+    scene_hear(n, &b);
+    for (uint64_t seq = 3; seq < 10; seq += 3) { /* the third and the fourth time with `missed` */
+        scene_forget(&a);
+        scene_forget(&b);
+        struct publication **list = mem_alloc(sizeof(struct publication *));
+        list[0] = scene_make((struct publication_head){.gap = seq == 3 ? 0 : 2}, "chat:A", "e1",
+                             seq, text);
+        hub_post_publications(n->at.hub, list, 1);
+        scene_turn(n);
+        CU_ASSERT_EQUAL(cohort_of(n, "chat:A")->held_count, 1);
+        const char *by_a = scene_hear(n, &a);
+        CU_ASSERT_EQUAL(scene_count(by_a, "\"data\":["), 1);
+        CU_ASSERT_EQUAL(scene_count(by_a, "\"missed\":2"), seq != 3);
+        CU_ASSERT_STRING_EQUAL(by_a, scene_hear(n, &b));
+        CU_ASSERT_EQUAL(metrics_get(m, METRIC_STREAM_BYTES), 0); /* without another flush */
+    }
+    scene_leave(n, &a);
+    scene_leave(n, &b);
+    scene_free(n);
+}
+
+/* Held before its second batch and past the mark with the third: what came in the first, before
+ * there was a ring, it has had. The kernel doubles the buffer, which the first batch fills. */
+static void test_lagging_behind_a_whole_batch(void)
+{
+    struct scene *n = scene_new("limits.soft_bytes=60000");
+    struct scene_client a;
+    static char big[60000];
+    snprintf(big, sizeof big, "{\"x\":\"%0*d\"}", (int)sizeof big - 20, 7);
+    scene_join_with(n, &a,
+                    &(struct scene_socket){.query = "?channels=quote:A,quote:B", .buffer = 56000});
+    scene_live(n, "quote:A", 0, NULL);
+    scene_live(n, "quote:B", 0, NULL);
+    scene_hear(n, &a);
+    scene_publish(n, "quote:A", 1, "{\"n\":1}");
+    for (uint64_t seq = 1; seq <= 6; seq++) /* two in a batch */
+        scene_publish(n, "quote:B", seq, big);
+    scene_turn(n);
+    CU_ASSERT_EQUAL(cohort_of(n, "quote:A")->lagging_count, 1);
+    const char *heard = scene_hear(n, &a);
+    CU_ASSERT_EQUAL(scene_count(heard, "{\"n\":1}"), 1);
+    CU_ASSERT_EQUAL(scene_count(heard, "\"seq\":6,"), 1);
+    scene_leave(n, &a);
+    scene_free(n);
+}
+
+/* Who comes between two publications of a turn has the second one, and one that is settled between
+ * them has both: all are counted once, whatever way they went. */
+static void test_counted_once_on_every_way(void)
+{
+    struct scene *n = scene_new(NULL);
+    const struct metrics *m = &n->at.worker->metrics;
+    struct scene_client a, b;
+    scene_join(n, &a, "?channels=chat:A");
+    scene_live(n, "chat:A", 0, NULL);
+    scene_hear(n, &a);
+    scene_publish(n, "chat:A", 1, "1");
+    scene_connect(n, &b, &(struct scene_socket){.query = "?channels=chat:A"});
+    scene_publish(n, "chat:A", 2, "2");
+    scene_turn(n);
+    scene_publish(n, "chat:A", 3, "3"); /* nobody is special any more */
+    scene_turn(n);
+    CU_ASSERT_EQUAL(metrics_get(m, METRIC_DELIVERIES), 5);
+    scene_publish(n, "chat:A", 4, "4");
+    hub_post_feed(n->at.hub, true, NULL); /* which settles everybody */
+    scene_publish(n, "chat:A", 5, "5");
+    scene_turn(n);
+    CU_ASSERT_EQUAL(metrics_get(m, METRIC_DELIVERIES), 9);
+    CU_ASSERT_EQUAL(scene_count(scene_hear(n, &a), "\"data\":"), 5);
+    CU_ASSERT_EQUAL(scene_count(scene_hear(n, &b), "\"data\":"), 4);
+    scene_leave(n, &a);
+    scene_leave(n, &b);
+    scene_free(n);
+}
+
+/* What was kept for one who left is kept for nobody. */
+static void test_nothing_is_kept_for_who_left(void)
+{
+    struct scene *n = scene_new(NULL);
+    const struct metrics *m = &n->at.worker->metrics;
+    struct scene_client a, b;
+    scene_join_with(n, &a, &(struct scene_socket){.query = "?channels=chat:A", .buffer = WIDE});
+    scene_join(n, &b, "?channels=chat:A");
+    scene_live(n, "chat:A", 0, NULL);
+    scene_hear(n, &a);
+    publish_of_all_sizes(n, 1);
+    scene_turn(n);
+    CU_ASSERT_EQUAL(cohort_of(n, "chat:A")->held_count, 1);
+    CU_ASSERT(metrics_get(m, METRIC_STREAM_BYTES) > 100000);
+    scene_leave(n, &b);
+    CU_ASSERT_EQUAL(metrics_get(m, METRIC_STREAM_BYTES), 0);
+    scene_hear(n, &a);
+    scene_leave(n, &a);
     scene_free(n);
 }
 
@@ -114,7 +243,7 @@ static void test_publication_after_a_burst(void)
     for (int i = 0; i < COHORTS; i++) {
         char query[64];
         snprintf(query, sizeof query, "?channels=quote:A,quote:%d", i);
-        scene_join_with(n, &c[i], query, WIDE);
+        scene_join_with(n, &c[i], &(struct scene_socket){.query = query, .buffer = WIDE});
         scene_live(n, strchr(query, ',') + 1, 0, NULL);
     }
     scene_live(n, "quote:A", 0, NULL);
@@ -137,6 +266,10 @@ static void test_publication_after_a_burst(void)
 static const struct unit_test tests[] = {
     {"batches of all sizes", test_batches_of_all_sizes},
     {"a failed send harms no other", test_failed_send_harms_no_other},
+    {"a lone publication, compressed", test_compressed_alone},
+    {"lagging behind a whole batch", test_lagging_behind_a_whole_batch},
+    {"counted once on every way", test_counted_once_on_every_way},
+    {"nothing is kept for who left", test_nothing_is_kept_for_who_left},
     {"a publication after a burst", test_publication_after_a_burst},
     {NULL, NULL},
 };

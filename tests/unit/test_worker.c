@@ -7,8 +7,7 @@
 
 #include <stdlib.h>
 
-#define CROWD  300 /* more than are read in the turn that brings them */
-#define BUFFER 8192
+#define CROWD 300 /* more than are read in the turn that brings them */
 
 /* Whose request is there is upgraded in the turn that brings it; a crowd takes more than one, so
  * that others get theirs. */
@@ -17,11 +16,11 @@ static void test_crowd_takes_more_than_a_turn(void)
     struct scene *n = scene_new(NULL);
     const struct metrics *m = &n->at.worker->metrics;
     struct scene_client *c = mem_zalloc(CROWD * sizeof *c);
-    scene_connect(n, &c[0], "", BUFFER);
+    scene_connect(n, &c[0], &(struct scene_socket){.query = ""});
     scene_turn(n);
     CU_ASSERT_EQUAL(metrics_get(m, METRIC_CONNECTIONS), 1);
     for (int i = 1; i < CROWD; i++)
-        scene_connect(n, &c[i], "", BUFFER);
+        scene_connect(n, &c[i], &(struct scene_socket){.query = ""});
     scene_turn(n);
     CU_ASSERT_EQUAL(metrics_get(m, METRIC_SOCKETS), CROWD);
     CU_ASSERT(metrics_get(m, METRIC_CONNECTIONS) > 1);
@@ -40,7 +39,7 @@ static void test_given_too_late(void)
     struct scene *n = scene_new(NULL);
     struct scene_client c;
     scene_turn(n);
-    scene_connect(n, &c, "?channels=quote:A", BUFFER);
+    scene_connect(n, &c, &(struct scene_socket){.query = "?channels=quote:A"});
     worker_abort_all(n->at.worker);
     CU_ASSERT_EQUAL(metrics_get(&n->at.worker->metrics, METRIC_CONNECTIONS_TOTAL), 0);
     CU_ASSERT_EQUAL(metrics_get(&n->at.worker->metrics, METRIC_SOCKETS), 0);
