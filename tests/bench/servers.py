@@ -106,6 +106,15 @@ class Node:
     def bench(self, *options):
         return bench(*self.target(), *options)
 
+    def bench_writes(self, *options):
+        """A run, and how many messages the node had in each write."""
+        before = self.metrics()
+        result = self.bench(*options)
+        after = self.metrics()
+        deliveries, writes = (after[name] - before[name] for name in
+                              ("tickcast_deliveries_total", "tickcast_writes_total"))
+        return {**result, "per_write": deliveries / max(writes, 1)}
+
 
 def target(nodes):
     """The options that aim the load generator at several nodes of one fleet."""

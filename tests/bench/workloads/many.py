@@ -2,13 +2,14 @@
 from figures import full_core
 from servers import bare_loop, node
 from workloads import workload
+from workloads.hot import per_send
 
 CLIENTS, CHANNELS, OF = 5000, 20, 1000
 FORMATS = {"raw": ("--raw",), "json": (), "packed": ("--compress",)}
 
 
 def measure(run, n, name, *options):
-    result = n.bench("--clients", run.size(CLIENTS), "--channels", CHANNELS, "--of", OF,
+    result = n.bench_writes("--clients", run.size(CLIENTS), "--channels", CHANNELS, "--of", OF,
                      "--seconds", run.seconds, *options)
     return run.figures.keep(f"w2 {name}", result)
 
@@ -39,8 +40,6 @@ def capacity(run):
 
 def offered(run, name, rate, pace_ms, at_most):
     """A fixed rate in each format, and the bare loop with as many messages in each send."""
-    a_write_s = max(pace_ms / 1000, CLIENTS / rate)
-    batch = round(rate / CLIENTS * a_write_s)
     runs = {kind: [] for kind in FORMATS}
     bare = []
     with node(run.redis, node__pace_ms=pace_ms) as n:
@@ -48,14 +47,18 @@ def offered(run, name, rate, pace_ms, at_most):
             for kind, options in FORMATS.items():
                 runs[kind].append(measure(run, n, f"{name} {kind}", "--rate",
                                           publications_per_s(rate), *options))
+            batch = max(round(runs["raw"][-1]["per_write"]), 1)
             bare.append(run.figures.keep(f"w2.{name} bare", bare_loop(
-                run.size(CLIENTS), 1 / a_write_s, run.seconds, batch)))
+                run.size(CLIENTS), rate / CLIENTS / batch, run.seconds, batch)))
     for kind in FORMATS:
         run.figures.add(f"w2.{name}: {kind}, {rate:,}/s, pace {pace_ms}",
                         [r["cpu_us_per_delivery"] for r in runs[kind]], "us",
                         at_most=at_most if kind == "raw" else None, note=full_core(runs[kind]))
-    run.figures.add(f"w2.{name}: bare loop, {batch} per send",
-                    [r["cpu_us_per_delivery"] for r in bare], "us")
+    run.figures.add(f"w2.{name}: bare loop", [r["cpu_us_per_delivery"] for r in bare], "us",
+                    note=per_send(bare))
+    run.figures.add(f"w2.{name}: raw to bare loop",
+                    [a["cpu_us_per_delivery"] / b["cpu_us_per_delivery"]
+                     for a, b in zip(runs["raw"], bare)], "x")
 
 
 @workload("w2.unpaced")
