@@ -14,7 +14,7 @@ def shown(value):
 def format_row(row):
     verdict = {True: "met", False: "MISSED", None: ""}[row["met"]]
     spread = f"{shown(row['min'])} .. {shown(row['max'])}"
-    return (f"{row['name']:<50} {shown(row['median']):>11} {row['unit']:<4} "
+    return (f"{row['name']:<52} {shown(row['median']):>11} {row['unit']:<4} "
             f"{row['target']:>9} {verdict:<6} {spread:<24} {row['note']}").rstrip()
 
 

@@ -91,9 +91,9 @@ def channels(run):
     run.figures.add("scale.channels: CPU, most to fewest",
                     [a["cpu_us_per_delivery"] / b["cpu_us_per_delivery"]
                      for a, b in zip(most, fewest)], "x")
-    # Beyond the connections, which all of them have; with its share of a channel's own memory.
-    for smaller, larger in zip(CHANNELS, CHANNELS[1:]):
-        run.figures.add(f"scale.channels: {smaller} to {larger}, bytes per subscription",
+    # With its share of a channel's own memory, between runs that have as many connections.
+    for smaller, larger in zip(CHANNELS[1:], CHANNELS[2:]):
+        run.figures.add(f"scale.channels: {smaller} to {larger}, each subscription",
                         [(a["rss_idle_bytes"] - b["rss_idle_bytes"]) /
                          max(a["subscriptions"] - b["subscriptions"], 1)
                          for a, b in zip(found[larger], found[smaller])], "B")
