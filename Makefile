@@ -168,7 +168,7 @@ install: all $(addprefix $(BUILD)/gen/systemd/,$(UNITS))
 	install -d -m 0755 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(PREFIX)/share/doc/tickcast/docs
 	install -m 0644 $(addprefix $(BUILD)/gen/systemd/,$(UNITS)) $(DESTDIR)$(UNITDIR)
 	install -m 0644 $(DOCUMENTS) $(DESTDIR)$(PREFIX)/share/doc/tickcast
-	install -m 0644 $(wildcard docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/tickcast/docs
+	install -m 0644 $(wildcard docs/*.md docs/*.svg) $(DESTDIR)$(PREFIX)/share/doc/tickcast/docs
 	install -d -m 0755 $(DESTDIR)$(SYSCONFDIR)/tickcast
 	[ -e $(DESTDIR)$(SYSCONFDIR)/tickcast/tickcast.conf ] || \
 	    install -m 0644 conf/tickcast.conf $(DESTDIR)$(SYSCONFDIR)/tickcast/tickcast.conf
