@@ -5,6 +5,8 @@ from workloads import workload
 from workloads.hot import per_send
 
 CLIENTS, CHANNELS, OF = 5000, 20, 1000
+PACE_MS = 50
+WINDOW = 8192  # publications in flight at most, eight of each channel: what a write can merge
 FORMATS = {"raw": ("--raw",), "json": (), "packed": ("--compress",)}
 
 
@@ -21,10 +23,11 @@ def publications_per_s(deliveries_per_s):
 @workload("w2.capacity")
 def capacity(run):
     """many channels, as fast as the slowest client keeps up, and offered 2.7 M/s; nothing lost"""
-    with node(run.redis, node__pace_ms=0) as n:
+    with node(run.redis, node__pace_ms=PACE_MS) as n:
         for name, options in FORMATS.items():
             # As fast as the slowest keeps up: what is lost here is the workload's own failure.
-            runs = [measure(run, n, f"{name}, closed loop", "--rate", 0, *options)
+            runs = [measure(run, n, f"{name}, closed loop", "--rate", 0, "--window", WINDOW,
+                            *options)
                     for _ in range(run.runs)]
             run.figures.add(f"w2.capacity: {name}, closed loop",
                             [r["deliveries_per_s"] / 1e6 for r in runs], "M/s",
@@ -70,4 +73,4 @@ def unpaced(run):
 @workload("w2.paced")
 def paced(run):
     """many channels, 800,000 deliveries/s, writes to a client 50 ms apart"""
-    offered(run, "paced", 800_000, 50, 0.6)
+    offered(run, "paced", 800_000, PACE_MS, 0.6)
