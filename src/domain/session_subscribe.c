@@ -542,6 +542,8 @@ static void settle_recoveries(struct sub_request *r)
         }
         if (v->state == RECOVERY_ASKED)
             v->state = RECOVERY_FAILED; /* the feed was lost meanwhile */
+        if (!hub_for(r->session)->feed_ok)
+            v->since.is_trusted = true; /* nor can it be checked now */
         tell_end(r, v);
         metrics_add(metrics_for(r->session),
                     v->state == RECOVERY_DONE ? METRIC_RECOVERED : METRIC_NOT_RECOVERED, 1);

@@ -291,6 +291,29 @@ static void test_epoch_behind_what_is_covered(void)
     scene_free(n);
 }
 
+/* Whoever is ahead of the node has a newer value than the one that ended, as far as can be told once
+ * the feed is lost while the position is asked for. */
+static void test_no_end_for_who_is_ahead(void)
+{
+    struct scene *n = scene_new(NULL);
+    struct scene_client other, a;
+    scene_join(n, &other, "?channels=chat:A");
+    scene_live(n, "chat:A", 0, NULL);
+    scene_publish(n, "chat:A", 5, NULL);
+    scene_hear(n, &other);
+    scene_join(n, &a, "");
+    scene_say(&a, "{\"action\":\"subscribe\",\"channels\":[\"chat:A\"],\"since\":"
+                  "{\"chat:A\":{\"epoch\":\"e1\",\"seq\":6}}}");
+    scene_hear(n, &a);
+    hub_post_feed(n->at.hub, false, "redis_lost");
+    const char *heard = scene_hear(n, &a);
+    CU_ASSERT_EQUAL(scene_count(heard, "\"accepted\":1"), 1);
+    CU_ASSERT_EQUAL(scene_count(heard, "\"cleared\""), 0);
+    scene_leave(n, &a);
+    scene_leave(n, &other);
+    scene_free(n);
+}
+
 /* A state that was healed while a recovery was under way replaces what the client has. */
 static void test_recorded_snapshot(void)
 {
@@ -490,6 +513,7 @@ static const struct unit_test tests[] = {
     {"live brings what is newer", test_live_brings_what_is_newer},
     {"the first item misses nothing", test_first_item_misses_nothing},
     {"the first healed item misses nothing", test_first_healed_item_misses_nothing},
+    {"no end for who is ahead", test_no_end_for_who_is_ahead},
     {"a healed state in what is recovered", test_recorded_snapshot},
     {"what is recovered fits the limit", test_recovered_fits},
     {"the first item that is not covered says the epoch", test_epoch_behind_what_is_covered},
