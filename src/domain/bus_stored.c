@@ -105,9 +105,12 @@ void bus_read_end(struct bus_read *r)
 
 /* The two links come up one after the other, and are often cut at the same moment: then everything
  * is read anew, and it is worth waiting for that. If the command link alone stays away, or the
- * store goes on refusing, what is kept back goes out as it came. */
-static bool may_hold(const struct bus *b)
+ * store goes on refusing, what is kept back goes out as it came. With the subscriber link away too
+ * nothing more comes, and what a log has of the time before must not be lost to impatience. */
+static bool may_hold(const struct bus *b, const struct bus_channel *c)
 {
+    if (c->ns->history > 0 && !redis_link_is_up(b->subscriber))
+        return true;
     return (redis_link_is_up(b->command) && !b->store_refuses) ||
            loop_now_ms(b->setup.loop) < b->patience_from_ms + PATIENCE_MS;
 }
@@ -116,7 +119,7 @@ bool bus_hold(struct bus *b, struct bus_channel *c, struct slice payload)
 {
     struct bus_read *r = c->read;
     bool is_holding =
-        r != NULL && (r->kind == BUS_READ_LOAD || r->kind == BUS_READ_RENEW) && may_hold(b);
+        r != NULL && (r->kind == BUS_READ_LOAD || r->kind == BUS_READ_RENEW) && may_hold(b, c);
     if (!is_holding || r->holds_nothing)
         return false;
     if (b->held_bytes >
@@ -162,8 +165,10 @@ static void on_patience_over(void *arg)
     struct bus *b = arg;
     size_t it = 0;
     struct bus_channel *c;
-    while (!may_hold(b) && (c = map_next(&b->channels, &it)) != NULL)
-        bus_release_held(b, c);
+    while ((c = map_next(&b->channels, &it)) != NULL) {
+        if (!may_hold(b, c))
+            bus_release_held(b, c);
+    }
     bus_post_batches(b);
 }
 

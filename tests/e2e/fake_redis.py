@@ -3,8 +3,16 @@ import socket
 import threading
 
 
+def array(*elements):
+    return b"*%d\r\n" % len(elements) + b"".join(elements)
+
+
+def text(value):
+    return b"$%d\r\n%s\r\n" % (len(value), value)
+
+
 def bulk(*parts):
-    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(p), p) for p in parts)
+    return array(*map(text, parts))
 
 
 class FakeRedis:
@@ -86,11 +94,12 @@ class FakeRedis:
 
 
 class FakeStore(FakeRedis):
-    """Sends canaries round, and keeps one stored value for each channel. Answers to scripts can be
+    """Sends canaries round, and keeps a value and a log for each channel. Answers to scripts can be
     held back (they wait for `lets_through`), and each passes `on_script` first."""
 
     def __init__(self):
         self.values = {}  # b"quote:A" -> (epoch, seq, data)
+        self.logs = {}  # the same -> [(seq, data)], the oldest first; read as a whole
         self.lets_through = threading.Event()
         self.lets_through.set()
         self.scripts = []  # (b"read" or b"renew", channel)
@@ -112,11 +121,15 @@ class FakeStore(FakeRedis):
         answer = self.on_script(kind, channel)
         if answer is not None:
             return answer
-        value = b"*4\r\n" + b"$-1\r\n" * 4
+        value = array(*[b"$-1\r\n"] * 4)
         if channel in self.values:
             epoch, seq, data = self.values[channel]
             value = bulk(epoch, b"%d" % seq, b"%d" % (1000 + seq), data)
-        return value if kind == b"renew" else b"*4\r\n" + value + b":-1\r\n*0\r\n:0\r\n"
+        if kind == b"renew":
+            return value
+        entries = [array(text(b"%d-0" % seq), bulk(b"ts", b"%d" % (1000 + seq), b"data", data))
+                   for seq, data in self.logs.get(channel, [])]
+        return array(value, b":-1\r\n", array(*entries), b":0\r\n")
 
     def stamp(self, channel, epoch, seq, data=b"1"):
         """A publication as everybody hears it; what is stored stays as it is."""

@@ -171,6 +171,29 @@ def test_what_is_kept_back_does_not_wait_for_a_link_that_went_away(world, store,
     assert client.item()["data"] == "held"
 
 
+def test_what_is_kept_back_waits_for_a_log_when_both_links_went_away(world, store, connect):
+    """Redis is restarted while the node is still reading what it missed before."""
+    node = world.node(store.url, settings=SETTINGS | {"namespace.trade.history": 100})
+    client = connect(node)
+    client.subscribe("trade:A")
+    store.stamp(b"trade:A", b"e", 1)
+    assert client.item()["seq"] == 1
+    store.lets_through.clear()
+    asked = len(store.scripts)
+    store.cut(store.subscribers + store.others)
+    eventually(store.waiting(asked + 1))
+    store.values[b"trade:A"] = (b"e", 5, b"5")
+    store.logs[b"trade:A"] = [(n, b"%d" % n) for n in range(1, 6)]
+    store.stamp(b"trade:A", b"e", 5, b"5")
+    time.sleep(0.1)
+    store.is_closed = True
+    store.cut(store.subscribers + store.others)
+    store.lets_through.set()
+    time.sleep(2)  # longer than it waits for a command link alone
+    store.is_closed = False
+    assert [(i["seq"], i.get("missed")) for i in client.items(4)] == [(n, None) for n in range(2, 6)]
+
+
 @pytest.mark.parametrize("error", [
     b"LOADING Redis is loading the dataset in memory", b"BUSY Redis is busy running a script.",
     b"MASTERDOWN Link with MASTER is down", b"CLUSTERDOWN The cluster is down",
