@@ -402,7 +402,7 @@ class Ledger:
             return True
         epoch, seq, n = truth.newest
         if self.raw:
-            return sub.n == n or n in truth.cleared
+            return sub.n == n or n == CLEARED or n in truth.cleared
         if truth.is_stamped and not truth.is_rewound:
             return (sub.epoch, sub.seq) == (epoch, seq)
         return sub.n == n

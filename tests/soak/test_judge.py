@@ -473,6 +473,19 @@ def test_a_stale_value_at_the_end_is_flagged(channel):
     assert case.ledger.stale() == [channel]
 
 
+def test_what_one_client_saw_counts_though_redis_never_answered_for_it():
+    """Redis was killed between telling subscribers and telling the publisher."""
+    case = Case()
+    case.start(LOG, 20)
+    behind, case.ledger = case.ledger, judge.Ledger(case.truths, judge.Rules())
+    case.start(LOG, 20)
+    n = case.truths[LOG].send()
+    case.truths[LOG].lose(n)
+    case.item(LOG, n)
+    assert case.ledger.stale() == []
+    assert behind.stale() == [LOG]
+
+
 def test_a_client_that_never_got_a_value_is_stale():
     case = Case()
     case.subscribe(LOG)

@@ -18,7 +18,7 @@ class Truth:
         self.cleared = set()  # numbers that were published as empty payloads
         self.uncertain = set()  # numbers that Redis never answered for
         self.numbered = {}  # {epoch: {seq: n}}
-        self.newest = None  # (epoch, seq, n) of the last answer
+        self.newest = None  # (epoch, seq, n) of the newest one that is known to be published
         self.is_rewound = False  # Redis went back to an older copy of itself
 
     # --- the publisher's side --------------------------------------------------------------------
@@ -42,7 +42,8 @@ class Truth:
         if not self.is_stamped:
             self.newest = (None, None, n)
             return None
-        self.newest = (epoch, seq, n)
+        if not self._is_behind_newest(epoch, seq):
+            self.newest = (epoch, seq, n)
         return self._number(epoch, seq, n)
 
     # --- the clients' side -----------------------------------------------------------------------
@@ -54,7 +55,17 @@ class Truth:
         if n in self.cleared:
             return f"n={n} was published as empty"
         self.uncertain.discard(n)
-        return self._number(epoch, seq, n) if self.is_stamped else None
+        if not self.is_stamped:
+            return None
+        if self._is_behind_newest(epoch, seq) is False:  # killed before it answered
+            self.newest = (epoch, seq, n)
+        return self._number(epoch, seq, n)
+
+    def _is_behind_newest(self, epoch, seq):
+        """None: they cannot be compared."""
+        if self.newest is None or self.newest[0] != epoch or self.is_rewound:
+            return None
+        return seq <= self.newest[1]
 
     def _number(self, epoch, seq, n):
         numbers = self.numbered.setdefault(epoch, {})
@@ -97,7 +108,7 @@ class Truth:
 
     def around(self, epoch, seq, n, width=5):
         """The record near a place, as lines."""
-        lines = [f"{self.channel}: sent up to n={self.sent}, newest answer {self.newest}, "
+        lines = [f"{self.channel}: sent up to n={self.sent}, newest {self.newest}, "
                  f"epochs {list(self.numbered)}{', rewound' if self.is_rewound else ''}"]
         numbers = self.numbered.get(epoch, {})
         for at in range((seq or 0) - width, (seq or 0) + width + 1):
