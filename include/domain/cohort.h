@@ -11,7 +11,8 @@
  *                  │            └─ flushed: members in step have had everything before this
  *                  └─ the furthest behind of the members that the kernel holds up
  *
- *      members   {cursor, fd, conn} {cursor, fd, conn} …  dense, walked in order when flushing
+ *      members   {cursor, fd, conn} {cursor, fd, conn} …  dense; each flush walks them round from
+ *                                                         another one, so that nobody is always last
  *
  * What comes is pending until the flush, which seals it: several publications become the items of
  * one push message, made once for all members (raw clients get one message each). The parts of a
@@ -131,6 +132,7 @@ struct cohort {
     struct cohort_member *members;
     uint32_t member_count;
     uint32_t member_cap;
+    uint32_t first_served; /* where the walk over the members begins, as a fraction of 2^32 */
     uint32_t held_count;
     uint32_t lagging_count;
     uint64_t head;

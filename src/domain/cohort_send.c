@@ -25,6 +25,7 @@
 #define BATCH_BYTES     131072 /* copied and sent at a time: fits the L2 cache beside the rest */
 #define LATENCY_SAMPLES 16     /* members per reading of the clock while flushing */
 #define PREFETCH_PARTS  4      /* looked ahead: about what copying one quote hides */
+#define GOLDEN_RATIO    0x9e3779b9u /* its fraction, of 2^32 */
 
 /* A run of frames made contiguous, with what a member who gets all of it has been delivered. */
 struct batch {
@@ -247,10 +248,19 @@ static bool send_to_member(struct cohort *c, uint32_t index, const struct batch 
     return false;
 }
 
+/* Who is served first has a quote earlier by the time of all other sends, so each flush begins with
+ * another member. Multiples of the golden ratio spread evenly over any number of members, after any
+ * number of flushes. */
+static uint32_t first_to_serve(const struct cohort *c)
+{
+    return (uint32_t)((uint64_t)c->first_served * c->member_count >> 32);
+}
+
 static void send_to_all(struct cohort *c, const struct batch *b)
 {
     uint64_t in_step = 0, sampled = 0, writes = 0;
-    for (uint32_t i = 0; i < c->member_count; i++) {
+    uint32_t i = first_to_serve(c);
+    for (uint32_t n = 0; n < c->member_count; n++, i = i + 1 < c->member_count ? i + 1 : 0) {
         const struct cohort_member *m = &c->members[i];
         if (m->state != MEMBER_IN_STEP) {
             if (m->state == MEMBER_HELD)
@@ -300,6 +310,7 @@ static void flush_directly(struct cohort *c)
 void cohort_flush(struct cohort *c)
 {
     c->last_flush_ms = loop_now_ms(c->hub->worker->loop);
+    c->first_served += GOLDEN_RATIO;
     flush_directly(c);
     cohort_seal(c);
     while (c->unflushed > 0) {

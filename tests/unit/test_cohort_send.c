@@ -9,7 +9,9 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #define WIDE (1 << 20) /* a socket's buffer that takes all of a turn */
 
@@ -213,6 +215,49 @@ static void test_counted_once_on_every_way(void)
     scene_free(n);
 }
 
+/* How often each member was served first, by an edge-triggered epoll set: it tells sockets in the
+ * order in which something came for them. */
+static void check_first_places(struct scene *n, int order, unsigned members)
+{
+    enum { ROUNDS = 20 };
+    unsigned firsts[16] = {0};
+    struct epoll_event told[16];
+    for (unsigned i = 0; i < ROUNDS * members; i++) {
+        static uint64_t seq;
+        scene_publish(n, "chat:A", ++seq, "1");
+        scene_turn(n);
+        CU_ASSERT_EQUAL_FATAL(epoll_wait(order, told, 16, 0), (int)members);
+        firsts[told[0].data.u32]++;
+    }
+    for (unsigned i = 0; i < members; i++)
+        CU_ASSERT(firsts[i] >= ROUNDS - 3 && firsts[i] <= ROUNDS + 3);
+}
+
+/* Whoever is served first has each quote earlier than all others: everybody is in turn, however
+ * many there are. */
+static void test_everybody_is_served_first_in_turn(void)
+{
+    enum { MEMBERS = 10 };
+    struct scene *n = scene_new(NULL);
+    struct scene_client c[MEMBERS];
+    int order = epoll_create1(0);
+    for (uint32_t i = 0; i < MEMBERS; i++) {
+        scene_join_with(n, &c[i],
+                        &(struct scene_socket){.query = "?channels=chat:A", .buffer = WIDE});
+        struct epoll_event ev = {.events = EPOLLIN | EPOLLET, .data.u32 = i};
+        CU_ASSERT_EQUAL_FATAL(epoll_ctl(order, EPOLL_CTL_ADD, c[i].fd, &ev), 0);
+    }
+    scene_live(n, "chat:A", 0, NULL);
+    scene_turn(n);
+    for (unsigned members = MEMBERS; members > 0; members--) {
+        epoll_wait(order, (struct epoll_event[MEMBERS]){0}, MEMBERS, 0);
+        check_first_places(n, order, members);
+        scene_leave(n, &c[members - 1]);
+    }
+    close(order);
+    scene_free(n);
+}
+
 /* What was kept for one who left is kept for nobody. */
 static void test_nothing_is_kept_for_who_left(void)
 {
@@ -269,6 +314,7 @@ static const struct unit_test tests[] = {
     {"a lone publication, compressed", test_compressed_alone},
     {"lagging behind a whole batch", test_lagging_behind_a_whole_batch},
     {"counted once on every way", test_counted_once_on_every_way},
+    {"everybody is served first in turn", test_everybody_is_served_first_in_turn},
     {"nothing is kept for who left", test_nothing_is_kept_for_who_left},
     {"a publication after a burst", test_publication_after_a_burst},
     {NULL, NULL},
