@@ -120,7 +120,9 @@ void conn_close(struct conn *c, uint16_t code, const char *reason, enum metric c
 void conn_fail_later(struct conn *c, uint16_t code, enum metric cause);
 
 /* The same for one that is too slow: what waits is dropped, `words` (taken; may be NULL) and the
- * close frame with 4101 go out when the socket takes them, for which it gets longer than others. */
+ * close frame with 4101 go out when the socket takes them, for which it gets longer than others. From
+ * here on it counts as blocked and nothing more is queued: what comes must not follow what was
+ * dropped. */
 void conn_fail_slow(struct conn *c, struct frame *words);
 
 void conn_abort(struct conn *c, enum metric cause); /* at once, no close frame */

@@ -273,7 +273,7 @@ void conn_flush(struct conn *c)
 
 void conn_queue_shared(struct conn *c, struct frame *f)
 {
-    if (c->state == CONN_DEAD) {
+    if (c->state == CONN_DEAD || c->has_last_words) {
         frame_unref(f);
         return;
     }
@@ -310,6 +310,8 @@ void conn_queue_control(struct conn *c, enum ws_opcode opcode, struct slice payl
 
 void conn_keep_rest(struct conn *c, struct frame *f, uint32_t sent)
 {
+    if (sent == 0 && c->has_last_words)
+        return;
     uint64_t before = queue_bytes(c);
     if (sent > 0)
         outq_push_partial(private_queue(c), frame_ref(f), sent);
@@ -346,6 +348,7 @@ void conn_fail_slow(struct conn *c, struct frame *words)
     if (words != NULL)
         push(c, words);
     c->has_last_words = true;
+    conn_wait_writable(c); /* so that the upper layer, too, sends nothing behind what was dropped */
     conn_fail_later(c, WS_CLOSE_SLOW, METRIC_ENDED_SLOW);
 }
 

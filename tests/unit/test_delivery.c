@@ -497,12 +497,50 @@ static void test_who_never_reads_is_closed(void)
     scene_free(n);
 }
 
+/* Publications of one turn that are too much for a client, and one behind them: having lost what
+ * was dropped, it must not hear what follows as if it came next. */
+static void check_silence_behind_slow(const char *query, int buffer)
+{
+    struct scene *n = scene_new("limits.hard_bytes=60000");
+    struct scene_client a;
+    static char big[20000];
+    snprintf(big, sizeof big, "{\"x\":\"%0*d\"}", (int)sizeof big - 20, 7);
+    scene_join_with(n, &a, &(struct scene_socket){.query = query, .buffer = buffer});
+    scene_live(n, "quote:A", 0, NULL);
+    scene_live(n, "chat:A", 0, NULL);
+    scene_publish(n, "chat:A", 1, "1");
+    scene_hear(n, &a);
+    for (uint64_t seq = 2; seq <= 4; seq++) {
+        scene_publish(n, "chat:A", seq, big);
+        if (buffer == 0)
+            scene_turn(n); /* it falls behind first */
+    }
+    for (uint64_t seq = 5; seq <= 7; seq++)
+        scene_publish(n, "chat:A", seq, big);
+    hub_post_feed(n->at.hub, true, NULL); /* which settles everybody */
+    scene_publish(n, "chat:A", 8, "{\"n\":8}");
+    const char *heard = scene_hear(n, &a);
+    CU_ASSERT_EQUAL(scene_count(heard, "close 4101"), 1);
+    CU_ASSERT_EQUAL(scene_count(heard, "{\"n\":8}"), 0);
+    CU_ASSERT_EQUAL(scene_count(heard, "\"feed\":\"ok\"}\n"), 0);
+    scene_leave(n, &a);
+    scene_free(n);
+}
+
+static void test_nothing_follows_the_last_words(void)
+{
+    check_silence_behind_slow("?channels=chat:A", 1 << 20);   /* too much queued at once */
+    check_silence_behind_slow("?channels=chat:A", 0);         /* held up in the stream */
+    check_silence_behind_slow("?channels=chat:A,quote:A", 0); /* lagging */
+}
+
 static const struct unit_test tests[] = {
     {"the same set and format share a cohort", test_same_set_shares_a_cohort},
     {"pacing: at once, then together", test_pacing},
     {"the same bytes are packed once", test_same_bytes_are_packed_once},
     {"phases of max_rate are spread", test_phases_are_spread},
     {"who never reads is closed past the hard limit", test_who_never_reads_is_closed},
+    {"nothing follows the last words", test_nothing_follows_the_last_words},
     {"a cleared value among raw clients", test_cleared_among_raw},
     {"a plain message is not repeated", test_plain_is_not_repeated_with_a_snapshot},
     {"what two requests recover comes once", test_recovered_once},
