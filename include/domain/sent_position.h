@@ -16,6 +16,7 @@
 struct sent_position {
     uint64_t seen;      /* while it is worked out: the channel's count up to which it was sent */
     bool is_set;        /* while it is worked out: nothing can change it any more */
+    bool is_presumed;   /* is_set, by an item that did not say its epoch */
     bool is_known;      /* else the subscription begins anew: plain channels have no positions */
     struct position at; /* epoch_len 0: nothing had ever been published */
 };

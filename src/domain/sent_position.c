@@ -109,6 +109,22 @@ static struct unsent_item read_item(struct slice json)
     return item;
 }
 
+/* An item that does not say its epoch is of the present one, unless that began behind it: then none
+ * of the present one was queued, or the first one of it, which says so, is behind it in the queue. */
+static void set_position(const struct hub_channel *c, struct sent_position *p,
+                         const struct unsent_item *item)
+{
+    bool says_epoch = item->epoch.len > 0;
+    struct slice epoch = says_epoch ? item->epoch : slice_of(c->epoch, c->epoch_len);
+    p->is_set = true;
+    p->is_presumed = !says_epoch;
+    p->is_known =
+        c->last != NULL && c->last->p->is_stamped && (says_epoch || p->seen >= c->epoch_count);
+    p->at.seq = item->seq > item->missed ? item->seq - item->missed - 1 : 0;
+    p->at.epoch_len = (uint8_t)epoch.len;
+    memcpy(p->at.epoch, epoch.ptr, epoch.len);
+}
+
 /* The first one that was not sent decides. */
 static void take_back_item(const struct session *s, struct sent_position *list,
                            const struct unsent_item *item)
@@ -118,14 +134,12 @@ static void take_back_item(const struct session *s, struct sent_position *list,
     if (sub == NULL || item->seq == 0)
         return;
     struct sent_position *p = &list[sub - s->cohort->subs];
-    struct slice epoch = item->epoch.len > 0 ? item->epoch : slice_of(c->epoch, c->epoch_len);
-    if (p->is_set || epoch.len > STAMP_EPOCH_MAX)
+    if (item->epoch.len > STAMP_EPOCH_MAX)
         return;
-    p->is_set = true;
-    p->is_known = c->last != NULL && c->last->p->is_stamped;
-    p->at.seq = item->seq > item->missed ? item->seq - item->missed - 1 : 0;
-    p->at.epoch_len = (uint8_t)epoch.len;
-    memcpy(p->at.epoch, epoch.ptr, epoch.len);
+    if (!p->is_set)
+        set_position(c, p, item);
+    else if (p->is_presumed && item->epoch.len > 0)
+        p->is_known = false;
 }
 
 static void take_back_push(const struct session *s, struct sent_position *list, struct slice text)

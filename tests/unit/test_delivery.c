@@ -8,6 +8,7 @@
  */
 #include "base/mem.h"
 #include "domain/hub.h"
+#include "domain/sent_position.h"
 #include "scene.h"
 #include "unit.h"
 
@@ -534,6 +535,45 @@ static void test_nothing_follows_the_last_words(void)
     check_silence_behind_slow("?channels=chat:A,quote:A", 0); /* lagging */
 }
 
+/* What a client was not sent has a number of an epoch that ended behind it: in the next epoch that
+ * number is somebody else's. */
+static void check_position_of_another_epoch(bool is_settled_again)
+{
+    struct scene *n = scene_new(NULL);
+    struct scene_client a;
+    static char big[20000];
+    snprintf(big, sizeof big, "{\"x\":\"%0*d\"}", (int)sizeof big - 20, 7);
+    scene_join(n, &a, "?channels=chat:A");
+    scene_live(n, "chat:A", 0, NULL);
+    scene_publish(n, "chat:A", 98, "98");
+    scene_hear(n, &a);
+    scene_publish(n, "chat:A", 99, big); /* the socket is full */
+    scene_publish(n, "chat:A", 100, "100");
+    scene_turn(n);
+    hub_post_feed(n->at.hub, true, NULL); /* which settles everybody */
+    for (uint64_t seq = 50; seq < 130; seq++) {
+        struct publication **list = mem_alloc(sizeof(struct publication *));
+        list[0] =
+            scene_make((struct publication_head){.is_stamped = true}, "chat:A", "e2", seq, "1");
+        hub_post_publications(n->at.hub, list, 1);
+    }
+    if (is_settled_again)
+        hub_post_feed(n->at.hub, true, NULL);
+    scene_turn(n);
+    const struct cohort *c = hub_find(n->at.hub, slice_str("chat:A"))->cohorts[0].cohort;
+    struct sent_position *sent = sent_positions(c->members[0].conn->upper);
+    CU_ASSERT_FALSE(sent[0].is_known);
+    free(sent);
+    scene_leave(n, &a);
+    scene_free(n);
+}
+
+static void test_position_of_another_epoch(void)
+{
+    check_position_of_another_epoch(false);
+    check_position_of_another_epoch(true);
+}
+
 static const struct unit_test tests[] = {
     {"the same set and format share a cohort", test_same_set_shares_a_cohort},
     {"pacing: at once, then together", test_pacing},
@@ -555,6 +595,7 @@ static const struct unit_test tests[] = {
     {"a healed state in what is recovered", test_recorded_snapshot},
     {"what is recovered fits the limit", test_recovered_fits},
     {"the first item that is not covered says the epoch", test_epoch_behind_what_is_covered},
+    {"the position of who was not sent the end of an epoch", test_position_of_another_epoch},
     {NULL, NULL},
 };
 const struct unit_suite suite_delivery = {"delivery", tests};
