@@ -42,6 +42,10 @@ uint64_t standing_take(struct standing *at, const struct item *item, enum public
 /* Does a client that came back have this publication, as far as can be told? */
 bool standing_covers(const struct standing *at, const struct publication *p);
 
+/* The client asks for the full state, of which last (NULL: none) is the newest: it gets it even where
+ * it came back with a position that covers just that. Not if it is ahead, which would turn it back. */
+void standing_want_snapshot(struct standing *at, const struct item *last);
+
 /* Is there nothing special about the next item any more? */
 static inline bool standing_is_plain(const struct standing *at)
 {

@@ -122,7 +122,7 @@ static void do_snapshot(struct session *s, const struct command *command)
             continue;
         }
         if (present->channel->ns->snapshot)
-            cu->at[present - s->cohort->subs].wants_snap = true;
+            standing_want_snapshot(&cu->at[present - s->cohort->subs], present->channel->last);
         accepted++;
     }
     queue_result_ack(s, command->id, accepted, &rejected);

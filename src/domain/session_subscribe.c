@@ -123,8 +123,8 @@ static void stand_as_wished(struct session *s, struct standing *at, const struct
     } else if (v != NULL) {
         stand_after_recovery(at, v);
     } else {
-        at->wants_snap =
-            at->wants_snap || (c->ns->snapshot && (is_new ? r->snapshot : r->snapshot_again));
+        if (c->ns->snapshot && (is_new ? r->snapshot : r->snapshot_again))
+            standing_want_snapshot(at, c->last);
         at->wants_epoch = at->wants_epoch || (is_new && c->epoch_len > 0);
     }
 }

@@ -20,6 +20,17 @@ bool standing_covers(const struct standing *at, const struct publication *p)
            is_same_epoch(at->since, p);
 }
 
+void standing_want_snapshot(struct standing *at, const struct item *last)
+{
+    at->wants_snap = true;
+    if (last == NULL || !standing_covers(at, last->p) || last->p->seq < at->since->seq)
+        return;
+    standing_fini(at);
+    at->has_base = true;
+    if (at->seen < last->count)
+        at->seen = last->count;
+}
+
 /* How many lie between the position that a client came back with and this publication. */
 static uint64_t missed_since(const struct position *since, const struct publication *p)
 {

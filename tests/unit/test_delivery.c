@@ -292,6 +292,35 @@ static void test_epoch_behind_what_is_covered(void)
     scene_free(n);
 }
 
+/* A position that is taken on trust stands in the way of a repeat, not of a snapshot that is asked
+ * for. */
+static void test_snapshot_of_what_is_covered(void)
+{
+    struct scene *n = scene_new(NULL);
+    struct scene_client a;
+    hub_post_feed(n->at.hub, false, "redis_lost");
+    scene_join(n, &a, "");
+    scene_say(&a, "{\"action\":\"subscribe\",\"channels\":[\"quote:A\"],"
+                  "\"since\":{\"quote:A\":{\"epoch\":\"e1\",\"seq\":5}}}");
+    scene_hear(n, &a);
+    scene_live(n, "quote:A", 4, "{\"n\":4}");
+    scene_say(&a, "{\"action\":\"snapshot\",\"channels\":[\"quote:A\"]}");
+    CU_ASSERT_EQUAL(scene_count(scene_hear(n, &a), "\"data\""), 0); /* it is ahead */
+    scene_publish(n, "quote:A", 5, "{\"n\":5}");
+    hub_post_feed(n->at.hub, true, NULL);
+    CU_ASSERT_EQUAL(scene_count(scene_hear(n, &a), "\"data\""), 0); /* and has this one */
+    scene_say(&a, "{\"action\":\"snapshot\",\"channels\":[\"quote:A\"]}");
+    scene_say(&a, "{\"action\":\"subscribe\",\"channels\":[\"quote:A\"],\"snapshot\":true}");
+    const char *heard = scene_hear(n, &a);
+    CU_ASSERT_EQUAL(
+        scene_count(heard, "\"epoch\":\"e1\",\"seq\":5,\"ts\":1,\"snap\":true,\"data\":{\"n\":5}}"),
+        2);
+    scene_publish(n, "quote:A", 6, "{\"n\":6}");
+    CU_ASSERT_EQUAL(scene_count(scene_hear(n, &a), "\"missed\""), 0);
+    scene_leave(n, &a);
+    scene_free(n);
+}
+
 /* Whoever is ahead of the node has a newer value than the one that ended, as far as can be told once
  * the feed is lost while the position is asked for. */
 static void test_no_end_for_who_is_ahead(void)
@@ -592,6 +621,7 @@ static const struct unit_test tests[] = {
     {"the first item misses nothing", test_first_item_misses_nothing},
     {"the first healed item misses nothing", test_first_healed_item_misses_nothing},
     {"no end for who is ahead", test_no_end_for_who_is_ahead},
+    {"a snapshot of what is covered", test_snapshot_of_what_is_covered},
     {"a healed state in what is recovered", test_recorded_snapshot},
     {"what is recovered fits the limit", test_recovered_fits},
     {"the first item that is not covered says the epoch", test_epoch_behind_what_is_covered},
