@@ -1,6 +1,7 @@
 /*
  * hub_post.c - what the bus tells a hub, from the main thread's messages to the worker's state.
  */
+#include "base/clock.h"
 #include "base/mem.h"
 #include "domain/hub.h"
 #include "domain/hub_priv.h"
@@ -79,6 +80,32 @@ static void take_state(struct hub *h, const struct hub_channel *c, struct public
     hub_deliver(h, last, gap);
 }
 
+/* The same where the bus knows of no value any more: one that was still under way has ended. base:
+ * where the bus is; without an epoch the value has expired, and is numbered no further. */
+static void take_end(struct hub *h, const struct hub_channel *c, const struct position *base)
+{
+    const struct publication *had = c->last != NULL ? c->last->p : NULL;
+    bool is_numbered = base->epoch_len != 0;
+    if (had == NULL || had->cleared || !had->is_stamped)
+        return;
+    if (is_numbered &&
+        (!slice_equal(position_epoch(base), publication_epoch(had)) || base->seq <= had->seq))
+        return;
+    const struct publication_head head = {
+        .channel = hub_channel_name(c),
+        .channel_hash = c->hash,
+        .epoch = publication_epoch(had),
+        .seq = is_numbered ? base->seq : 0,
+        .ts_ms = is_numbered ? base->ts_ms : clock_unix_ms(),
+        .received_ns = clock_mono_ns(),
+        .cleared = true,
+        .is_stamped = true,
+    };
+    struct publication *end = publication_new(&head, (struct slice){0});
+    hub_deliver(h, end, is_numbered ? base->seq - had->seq - 1 : 0);
+    publication_unref(end);
+}
+
 static void run_live(struct message *m)
 {
     struct live_message *lm = (struct live_message *)m;
@@ -88,6 +115,8 @@ static void run_live(struct message *m)
         c->is_doubtful = !lm->is_current;
         if (lm->last != NULL)
             take_state(lm->hub, c, lm->last);
+        else
+            take_end(lm->hub, c, &lm->base);
         c->base = lm->base;
         c->is_doubtful = !lm->is_current;
         answer_waiting(c);

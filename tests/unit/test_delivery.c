@@ -226,6 +226,48 @@ static void test_live_brings_what_is_newer(void)
     scene_free(n);
 }
 
+static void publish_stamped(struct scene *n, uint64_t seq, const char *payload)
+{
+    struct publication **list = mem_alloc(sizeof(struct publication *));
+    list[0] =
+        scene_make((struct publication_head){.is_stamped = true}, "quote:A", "e1", seq, payload);
+    hub_post_publications(n->at.hub, list, 1);
+}
+
+/* The same when the value has ended meanwhile: by its publisher, or expired. */
+static void check_live_brings_an_end(const struct position *base, const char *end)
+{
+    struct scene *n = scene_new(NULL);
+    struct scene_client a, b;
+    scene_join(n, &a, "?channels=quote:A");
+    publish_stamped(n, 5, "{\"n\":5}");
+    hub_post_live(n->at.hub, slice_str("quote:A"), NULL, base, true);
+    CU_ASSERT_EQUAL(scene_count(scene_hear(n, &a), "\"data\""), 0);
+    scene_join(n, &b, "?channels=quote:A");
+    CU_ASSERT_EQUAL(scene_count(scene_hear(n, &b), "\"data\""), 0);
+    /* And the same for those who were answered too early. */
+    publish_stamped(n, 9, "{\"n\":9}");
+    struct position later = *base;
+    later.seq += later.epoch_len != 0 ? 4 : 0;
+    for (int i = 0; i < 2; i++)
+        hub_post_live(n->at.hub, slice_str("quote:A"), NULL, &later, true);
+    const char *heard = scene_hear(n, &a);
+    CU_ASSERT_EQUAL(scene_count(heard, "{\"n\":9}"), 1);
+    CU_ASSERT_EQUAL(scene_count(heard, "\"cleared\":true"), 1);
+    CU_ASSERT_EQUAL(scene_count(heard, end), 1);
+    scene_leave(n, &a);
+    scene_leave(n, &b);
+    scene_free(n);
+}
+
+static void test_live_brings_an_end(void)
+{
+    const struct position cleared = {.seq = 7, .ts_ms = 1, .epoch_len = 2, .epoch = "e1"};
+    const struct position expired = {.seq = 0};
+    check_live_brings_an_end(&cleared, "\"seq\":11,\"ts\":1,\"cleared\":true,\"missed\":1}");
+    check_live_brings_an_end(&expired, "{\"channel\":\"quote:A\",\"ts\":");
+}
+
 /* While the feed is suspect nobody waits for the state, so it comes as an item like any other. What
  * the node lost before it is nothing that this client missed. */
 static void test_first_item_misses_nothing(void)
@@ -618,6 +660,7 @@ static const struct unit_test tests[] = {
     {"mode all arrives while a snapshot waits", test_all_mode_behind_a_snapshot},
     {"a snapshot asked for costs no event", test_snapshot_costs_no_event},
     {"live brings what is newer", test_live_brings_what_is_newer},
+    {"live brings an end", test_live_brings_an_end},
     {"the first item misses nothing", test_first_item_misses_nothing},
     {"the first healed item misses nothing", test_first_healed_item_misses_nothing},
     {"no end for who is ahead", test_no_end_for_who_is_ahead},
