@@ -283,9 +283,8 @@ bool session_notify(struct session *s, struct frame *f)
 
 void session_tell_feed(struct session *s, struct frame *state)
 {
-    /* What was healed is in the stream: the good news must not overtake it. */
-    if (s->cohort != NULL)
-        cohort_settle(s->cohort, s->member_index);
+    /* What was healed is in the stream, or waits for its batch: the good news must not overtake it. */
+    session_settle(s);
     if (s->format.raw)
         frame_unref(state);
     else

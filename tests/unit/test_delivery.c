@@ -435,6 +435,29 @@ static void test_recovered_fits(void)
     scene_free(n);
 }
 
+/* What was healed comes before the news that all is well, whatever holds it back. */
+static void test_healed_before_ok(void)
+{
+    struct scene *n = scene_new("namespace.chat.batch_ms=60000");
+    struct scene_client c[2];
+    hub_post_feed(n->at.hub, false, "redis_lost");
+    for (int i = 0; i < 2; i++)
+        scene_join(n, &c[i], "?channels=chat:A");
+    scene_live(n, "chat:A", 0, NULL);
+    scene_publish(n, "chat:A", 1, "1");
+    scene_publish(n, "chat:A", 2, "2");
+    hub_post_feed(n->at.hub, true, NULL);
+    for (int i = 0; i < 2; i++) {
+        const char *heard = scene_hear(n, &c[i]);
+        const char *newest = strstr(heard, "\"data\":2"), *ok = strstr(heard, "\"feed\":\"ok\"}\n");
+        CU_ASSERT_PTR_NOT_NULL_FATAL(newest);
+        CU_ASSERT_PTR_NOT_NULL_FATAL(ok);
+        CU_ASSERT(newest < ok);
+        scene_leave(n, &c[i]);
+    }
+    scene_free(n);
+}
+
 static void test_same_set_shares_a_cohort(void)
 {
     struct scene *n = scene_new(NULL);
@@ -660,6 +683,7 @@ static const struct unit_test tests[] = {
     {"mode all arrives while a snapshot waits", test_all_mode_behind_a_snapshot},
     {"a snapshot asked for costs no event", test_snapshot_costs_no_event},
     {"live brings what is newer", test_live_brings_what_is_newer},
+    {"what was healed comes before ok", test_healed_before_ok},
     {"live brings an end", test_live_brings_an_end},
     {"the first item misses nothing", test_first_item_misses_nothing},
     {"the first healed item misses nothing", test_first_healed_item_misses_nothing},
