@@ -259,6 +259,8 @@ void session_request_channel(struct sub_request *r, struct slice name,
     const struct config_namespace *ns = NULL;
     enum error_code error = check_channel(s, name, &ns);
     const struct cohort_sub *present = error == ERR_NONE ? session_find_sub(s, name) : NULL;
+    const struct cohort_sub *pending = error == ERR_NONE ? find_pending_sub(s, name) : NULL;
+    present = pending != NULL ? pending : present;
     bool is_new = present == NULL;
     if (error == ERR_NONE && is_new && !has_room(s, r->added))
         error = ERR_TOO_MANY_CHANNELS;
@@ -267,8 +269,6 @@ void session_request_channel(struct sub_request *r, struct slice name,
         message_append_rejected(&r->rejected, name, error);
         return;
     }
-    const struct cohort_sub *pending = find_pending_sub(s, name);
-    present = pending != NULL ? pending : present;
     enum delivery_mode mode = grant_mode(ns, present, command->mode);
     bool delta = present != NULL ? present->delta : false;
     r->added += is_new;
