@@ -99,7 +99,8 @@ void session_set_member_index(void *session, uint32_t index);
 
 /* For the hub. */
 void session_finish_request(struct sub_request *r);
-void session_record(struct sub_request *r, uint32_t recovery, const struct item *item);
+void session_record(struct sub_request *r, uint32_t recovery, const struct item *item,
+                    uint64_t gap); /* right before it, as hub_deliver was told */
 void session_on_recovery(struct hub *h, uint64_t token, struct publication *const *list,
                          uint32_t count, bool recovered);
 void session_on_published(struct hub *h, uint64_t token, enum error_code error, uint64_t seq,

@@ -315,7 +315,7 @@ void hub_deliver(struct hub *h, struct publication *p, uint64_t gap)
     bool with_patch = gap == 0 && has_patch(c, p, form);
     keep_newest(c, item);
     for (uint32_t i = c->recorder_count; i > 0; i--) /* one that overflows takes itself off */
-        session_record(c->recorders[i - 1].request, c->recorders[i - 1].recovery, item);
+        session_record(c->recorders[i - 1].request, c->recorders[i - 1].recovery, item, gap);
     struct served served = {0};
     if (c->note_count > 0)
         served = serve_notes(c, NULL, item);

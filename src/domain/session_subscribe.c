@@ -351,11 +351,11 @@ static void finish_recovery(struct sub_request *r, struct recovery *v)
         fail_recovery(r, v);
 }
 
-void session_record(struct sub_request *r, uint32_t recovery, const struct item *item)
+void session_record(struct sub_request *r, uint32_t recovery, const struct item *item, uint64_t gap)
 {
     struct recovery *v = &r->recoveries[recovery];
     add_recovered(r, v, item->p);
-    if (is_too_much(r))
+    if (gap != item->p->gap || is_too_much(r)) /* what only this worker lost is in no publication */
         fail_recovery(r, v);
 }
 

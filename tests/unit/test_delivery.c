@@ -408,6 +408,29 @@ static void test_no_end_for_who_is_ahead(void)
     scene_free(n);
 }
 
+/* A channel was let go and followed again, and has gone on in between: nothing is said to be recovered
+ * that this worker never got. */
+static void test_recording_with_a_gap(void)
+{
+    struct scene *n = scene_new(NULL);
+    struct scene_client other, a;
+    scene_join(n, &other, "?channels=quote:A");
+    scene_live(n, "quote:A", 5, "{\"n\":5}");
+    scene_join(n, &a, "");
+    scene_say(&a,
+              "{\"action\":\"subscribe\",\"channels\":[\"quote:A\",\"quote:B\"],\"mode\":\"all\","
+              "\"since\":{\"quote:A\":{\"epoch\":\"e1\",\"seq\":5}}}");
+    scene_hear(n, &a);
+    scene_live(n, "quote:A", 9, "{\"n\":9}");
+    scene_live(n, "quote:B", 0, NULL);
+    const char *heard = scene_hear(n, &a);
+    CU_ASSERT_EQUAL(scene_count(heard, "\"recovered\":["), 0);
+    CU_ASSERT_EQUAL(scene_count(heard, "\"snap\":true,\"data\":{\"n\":9},\"missed\":3}"), 1);
+    scene_leave(n, &a);
+    scene_leave(n, &other);
+    scene_free(n);
+}
+
 /* A state that was healed while a recovery was under way replaces what the client has. */
 static void test_recorded_snapshot(void)
 {
@@ -712,6 +735,7 @@ static const struct unit_test tests[] = {
     {"the first healed item misses nothing", test_first_healed_item_misses_nothing},
     {"no end for who is ahead", test_no_end_for_who_is_ahead},
     {"a snapshot of what is covered", test_snapshot_of_what_is_covered},
+    {"a gap in what is recorded", test_recording_with_a_gap},
     {"a healed state in what is recovered", test_recorded_snapshot},
     {"what is recovered fits the limit", test_recovered_fits},
     {"the first item that is not covered says the epoch", test_epoch_behind_what_is_covered},
