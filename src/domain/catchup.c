@@ -175,14 +175,34 @@ void catchup_queue_all_mode(struct cohort *c, uint64_t from, uint64_t to)
 
 /* --- catching up ---------------------------------------------------------------------------- */
 
-/* One message being put together for one session. */
+/* What one session gets, put together in messages. */
 struct round {
     struct push_part parts[ROUND_ITEMS];
     struct item *items[ROUND_ITEMS]; /* borrowed: the channels hold them for the whole round */
     uint8_t forms[ROUND_ITEMS];
-    uint32_t count;
-    size_t bytes;
+    uint32_t count;       /* in the message at hand; raw: in the round */
+    size_t message_bytes; /* in the message at hand */
+    size_t bytes;         /* in the round */
 };
+
+static void send_message(struct session *s, struct round *r)
+{
+    uint32_t count = r->count;
+    size_t bytes = r->message_bytes;
+    r->count = 0;
+    r->message_bytes = 0;
+    if (count == 0 || s->format.raw)
+        return;
+    if (count == 1 && r->parts[0].missed == 0) {
+        session_queue_item(s, r->items[0], r->forms[0], 0);
+        return;
+    }
+    struct push w;
+    push_open(&w, bytes, count);
+    for (uint32_t i = 0; i < count; i++)
+        push_put(&w, &r->parts[i]);
+    session_queue_push(s, push_close(&w));
+}
 
 static void add_item(struct session *s, struct round *r, struct standing *at, struct item *item,
                      enum publication_form form)
@@ -195,11 +215,16 @@ static void add_item(struct session *s, struct round *r, struct standing *at, st
         r->count++;
         return;
     }
-    r->parts[r->count] =
-        (struct push_part){.single = publication_frame(item->p, form, NULL), .missed = missed};
+    const struct push_part part = {.single = publication_frame(item->p, form, NULL),
+                                   .missed = missed};
+    size_t more = push_part_bytes(&part);
+    if (r->count > 0 && r->message_bytes + more > PUSH_BYTES_MAX)
+        send_message(s, r);
+    r->message_bytes += more;
+    r->bytes += more;
+    r->parts[r->count] = part;
     r->items[r->count] = item;
     r->forms[r->count] = (uint8_t)form;
-    r->bytes += push_part_bytes(&r->parts[r->count]);
     r->count++;
 }
 
@@ -265,21 +290,6 @@ static bool fill_round(struct session *s, struct round *r)
     return true;
 }
 
-static void send_round(struct session *s, struct round *r)
-{
-    if (r->count == 0 || s->format.raw)
-        return;
-    if (r->count == 1 && r->parts[0].missed == 0) {
-        session_queue_item(s, r->items[0], r->forms[0], 0);
-        return;
-    }
-    struct push w;
-    push_open(&w, r->bytes, r->count);
-    for (uint32_t i = 0; i < r->count; i++)
-        push_put(&w, &r->parts[i]);
-    session_queue_push(s, push_close(&w));
-}
-
 static void tell_slow(struct session *s)
 {
     struct catchup *cu = s->catchup;
@@ -317,9 +327,9 @@ void catchup_serve(struct session *s)
         return;
     tell_slow(s);
     r.count = 0;
-    r.bytes = 0;
+    r.message_bytes = r.bytes = 0;
     bool is_done = fill_round(s, &r);
-    send_round(s, &r);
+    send_message(s, &r);
     if (is_done)
         rejoin(s);
     else

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "domain/hub.h"
 #include "domain/sent_position.h"
+#include "protocol/push.h"
 #include "scene.h"
 #include "unit.h"
 
@@ -455,6 +456,35 @@ static void test_recorded_snapshot(void)
     scene_free(n);
 }
 
+/* Snapshots and newest values, too, come in messages of 64 KiB at most, unless one alone is larger. */
+static void test_snapshots_in_messages(void)
+{
+    struct scene *n = scene_new(NULL);
+    struct scene_client a;
+    char channel[24];
+    static char payload[80000];
+    static const int sizes[] = {40000, 40000, 20000, 70000, 100, 65000, 100};
+    scene_join_with(n, &a,
+                    &(struct scene_socket){.query =
+                                               "?channels=quote:0,quote:1,quote:2,quote:3,quote:4,"
+                                               "quote:5,quote:6",
+                                           .buffer = 1 << 20});
+    for (int i = 0; i < 7; i++) {
+        snprintf(channel, sizeof channel, "quote:%d", i);
+        snprintf(payload, sizeof payload, "\"%0*d\"", sizes[i], 7);
+        scene_live(n, channel, 1, payload);
+    }
+    const char *heard = scene_hear(n, &a);
+    CU_ASSERT_EQUAL(scene_count(heard, "\"snap\":true"), 7);
+    for (const char *at = heard; *at != '\0'; at = strchr(at, '\n') + 1) {
+        struct slice message = slice_of(at, strcspn(at, "\n"));
+        bool is_alone = memmem(at, message.len, "},{", 3) == NULL;
+        CU_ASSERT(is_alone || message.len <= PUSH_BYTES_MAX + strlen(PUSH_HEAD PUSH_TAIL));
+    }
+    scene_leave(n, &a);
+    scene_free(n);
+}
+
 /* What was recovered counts as it is sent, so that nobody is closed as slow for coming back. */
 static void test_recovered_fits(void)
 {
@@ -737,6 +767,7 @@ static const struct unit_test tests[] = {
     {"a snapshot of what is covered", test_snapshot_of_what_is_covered},
     {"a gap in what is recorded", test_recording_with_a_gap},
     {"a healed state in what is recovered", test_recorded_snapshot},
+    {"snapshots come in messages of 64 KiB", test_snapshots_in_messages},
     {"what is recovered fits the limit", test_recovered_fits},
     {"the first item that is not covered says the epoch", test_epoch_behind_what_is_covered},
     {"the position of who was not sent the end of an epoch", test_position_of_another_epoch},
