@@ -329,10 +329,14 @@ static void add_recovered(struct sub_request *r, struct recovery *v, struct publ
 
 /* Is it more than may be queued for one client at once? Half of what ends it, because what is
  * published meanwhile must fit, too. */
+static uint64_t recovered_bytes_max(const struct sub_request *r)
+{
+    return (uint64_t)r->session->conn->worker->config->limits.hard_bytes / 2;
+}
+
 static bool is_too_much(const struct sub_request *r)
 {
-    uint64_t hard_bytes = (uint64_t)r->session->conn->worker->config->limits.hard_bytes;
-    return r->recovered > RECORDED_MAX || r->recovered_bytes > hard_bytes / 2;
+    return r->recovered > RECORDED_MAX || r->recovered_bytes > recovered_bytes_max(r);
 }
 
 static void fail_recovery(struct sub_request *r, struct recovery *v)
@@ -529,8 +533,21 @@ static void tell_end(struct sub_request *r, struct recovery *v)
     publication_unref(p);
 }
 
+/* Together with what waits for the client already, which other requests may have recovered. */
+static void fail_what_does_not_fit(struct sub_request *r)
+{
+    uint64_t waiting = conn_waiting_bytes(r->session->conn);
+    for (uint32_t i = 0; i < r->recovery_count; i++) {
+        struct recovery *v = &r->recoveries[i];
+        if (v->count > 0 && waiting + v->bytes > recovered_bytes_max(r))
+            fail_recovery(r, v);
+        waiting += v->bytes;
+    }
+}
+
 static void settle_recoveries(struct sub_request *r)
 {
+    fail_what_does_not_fit(r);
     const struct cohort *have = r->session->cohort;
     for (uint32_t i = 0; i < r->recovery_count; i++) {
         struct recovery *v = &r->recoveries[i];
