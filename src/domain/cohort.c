@@ -127,6 +127,10 @@ void cohort_set_subs(struct cohort *c, const struct cohort_sub *subs, uint32_t c
 {
     struct cohort_sub *old = c->subs;
     uint32_t old_count = c->sub_count;
+    /* Nobody needs the stream so far, and its parts name their subscriptions by place. */
+    c->flushed = c->head;
+    c->unflushed = 0;
+    cohort_trim(c);
     /* Pinned over the change, so that a channel in both sets does not die in between. */
     for (uint32_t i = 0; i < old_count; i++)
         old[i].channel->pins++;
