@@ -79,7 +79,9 @@ struct client {
     uint64_t index[CHANNELS];  /* last item's */
     uint64_t strict[CHANNELS]; /* from here on nothing may be left out untold */
     uint64_t seq[CHANNELS];    /* last numbered item's */
+    size_t filler[CHANNELS];   /* of its value, put together from patches; 0: it has none */
     unsigned epoch[CHANNELS];
+    bool awaits_state[CHANNELS]; /* in mode `all`: plain messages may overtake it */
     unsigned pings, pongs;
 };
 
@@ -101,6 +103,7 @@ struct world {
     struct client clients[CLIENTS];
     struct question questions[QUESTIONS_MAX];
     unsigned question_count;
+    bool is_suspect;                     /* the feed, as the hub was told */
     uint64_t patches, missed, recovered; /* seen by clients: the paths were taken */
     bool failed;
 };
@@ -135,12 +138,17 @@ static const char *on_readiness(const void *arg)
     return NULL;
 }
 
+static int filler_of(uint64_t n)
+{
+    return (int)(n * 7919 % 4 == 0 ? n * 104729 % (PAYLOAD_MAX - 64) + 1 : 40);
+}
+
 /* The same bytes whenever it is made. */
 static struct publication *make(const struct channel *ch, const struct entry *e)
 {
     char payload[PAYLOAD_MAX], epoch[16];
     uint64_t n = e->index;
-    int filler = (int)(n * 7919 % 4 == 0 ? n * 104729 % (PAYLOAD_MAX - 64) : 40);
+    int filler = filler_of(n);
     int len = snprintf(payload, sizeof payload, "{\"n\":%llu,\"c\":\"%s\",\"x\":\"%0*d\"}",
                        (unsigned long long)n, ch->name, filler, 7);
     snprintf(epoch, sizeof epoch, "e%u", e->epoch);
@@ -403,6 +411,7 @@ static void on_subscribed(struct world *w, struct client *c, struct slice text)
         c->strict[ch] = w->channels[ch].index;
         w->recovered += recovered;
     }
+    c->awaits_state[ch] = c->pending_all && !recovered;
     /* A plain message that was skipped before is in no snapshot. */
     if (c->pending_all && !c->all[ch])
         c->strict[ch] = w->channels[ch].index;
@@ -429,8 +438,10 @@ static void check_order(struct world *w, struct client *c, unsigned ch, struct s
     const struct channel *channel = &w->channels[ch];
     uint64_t last = c->index[ch], missed = number_after(item, "\"missed\":");
     bool is_snap = has(item, "\"snap\":true"), is_patch = has(item, "\"patch\":true");
-    bool is_strict = last != 0 && last >= c->strict[ch] && !c->first[ch];
-    if (!is_snap && e->index <= last)
+    bool is_settled = !c->awaits_state[ch];
+    bool is_strict = last != 0 && last >= c->strict[ch] && !c->first[ch] && is_settled;
+    c->awaits_state[ch] = c->awaits_state[ch] && e->seq == 0;
+    if (!is_snap && e->index <= last && is_settled)
         complain(w, "a repeat or a step back", c, item);
     if (!is_snap && is_strict && e->index != last + missed + 1)
         complain(w, "a gap that was not told", c, item);
@@ -466,6 +477,22 @@ static void check_epoch(struct world *w, struct client *c, unsigned ch, struct s
     c->seq[ch] = e->seq;
 }
 
+/* The value that the client has now, put together from patches, is that of the publication. */
+static void check_value(struct world *w, struct client *c, unsigned ch, struct slice item,
+                        const struct entry *e)
+{
+    const char *x = memmem(item.ptr, item.len, "\"x\":\"", 5);
+    bool is_patch = has(item, "\"patch\":true");
+    if (is_patch && c->filler[ch] == 0)
+        complain(w, "a patch of no value", c, item);
+    if (x != NULL)
+        c->filler[ch] = strspn(x + 5, "07");
+    else if (!is_patch)
+        c->filler[ch] = 0;
+    if (c->filler[ch] != (e->cleared ? 0 : (size_t)filler_of(e->index)))
+        complain(w, "not the value of that number", c, item);
+}
+
 static void on_item(struct world *w, struct client *c, struct slice item)
 {
     unsigned ch = 0;
@@ -485,8 +512,10 @@ static void on_item(struct world *w, struct client *c, struct slice item)
         return;
     }
     check_order(w, c, ch, item, e);
-    if (seq != 0)
-        check_epoch(w, c, ch, item, e);
+    if (seq == 0)
+        return;
+    check_epoch(w, c, ch, item, e);
+    check_value(w, c, ch, item, e);
 }
 
 /* A payload alone: newer than the one before. */
@@ -534,6 +563,7 @@ static void on_event(struct world *w, struct client *c, enum ws_event event, str
     } else if (has(m->payload, "\"action\":\"push\"")) {
         on_push(w, c, m->payload);
     } else if (!has(m->payload, "\"action\":\"hello\"") &&
+               !has(m->payload, "\"action\":\"state\"") &&
                !has(m->payload, "\"action\":\"slow\"")) {
         complain(w, "unexpected", c, m->payload);
     }
@@ -577,12 +607,20 @@ static bool take(struct world *w, struct client *c, size_t most)
     return true;
 }
 
+static void tell_feed(struct world *w, bool ok)
+{
+    w->is_suspect = !ok;
+    hub_post_feed(w->at.hub, ok, ok ? NULL : "redis_lost");
+}
+
 /* --- a run ---------------------------------------------------------------------------------- */
 
 static void act(struct world *w)
 {
     if (rng_below(&w->rng, 4) == 0)
         answer(w);
+    if (w->is_wild && rng_below(&w->rng, 200) == 0)
+        tell_feed(w, w->is_suspect);
     struct client *c = &w->clients[rng_below(&w->rng, CLIENTS)];
     uint64_t dice = rng_below(&w->rng, 100);
     if (dice < 45) {
