@@ -41,6 +41,9 @@ void catchup_begin_slow(struct cohort *c, uint32_t index, uint64_t waiting);
  * been settled. Moves it out of where it was kept: out of a note of the channel, or the catchup. */
 struct standing catchup_standing(struct session *s, uint32_t sub_index);
 
+/* The same without moving it. NULL: there is nothing special about it. */
+const struct standing *catchup_peek(const struct session *s, uint32_t sub_index);
+
 /* Makes a settled session stand as said in its present cohort: takes cu, which it leaves at once
  * when nothing of it is to be caught up. */
 void catchup_begin(struct session *s, struct catchup *cu);

@@ -68,6 +68,7 @@ struct sub_request {
     uint32_t count;          /* of subs */
     uint32_t added;          /* of them new to the session, for the limit */
     bool snapshot;           /* wanted for newly subscribed channels */
+    bool is_unheard;         /* the client did not ask: no ack */
     bool snapshot_again;     /* wanted for those already subscribed, too */
     struct cohort_sub *subs; /* each channel pinned */
     uint64_t number;         /* in hub->recovering, when there are recoveries */

@@ -52,6 +52,18 @@ struct standing catchup_standing(struct session *s, uint32_t sub_index)
     return at;
 }
 
+const struct standing *catchup_peek(const struct session *s, uint32_t index)
+{
+    const struct hub_channel *c = s->cohort->subs[index].channel;
+    if (s->catchup != NULL)
+        return &s->catchup->at[index];
+    for (uint32_t i = 0; s->note_count > 0 && i < c->note_count; i++) {
+        if (c->notes[i].session == s)
+            return &c->notes[i].at;
+    }
+    return NULL;
+}
+
 /* Is there something that the stream of the cohort will not bring? */
 static bool is_behind(const struct cohort *c, uint32_t index, const struct standing *at)
 {

@@ -6,6 +6,7 @@
 #include "domain/hub.h"
 #include "domain/hub_priv.h"
 #include "domain/session.h"
+#include "domain/trusted_position.h"
 #include "protocol/messages.h"
 
 #include <stdlib.h>
@@ -199,7 +200,9 @@ static void run_feed(struct message *m)
                                    .shared = message_state(fm->ok, fm->reason, (struct slice){0})};
     worker_each_conn(h->worker, tell_feed, (void *)&told);
     frame_unref(told.shared);
-    if (!h->feed_ok)
+    if (h->feed_ok)
+        trusted_positions_check(h);
+    else
         answer_all(h);
     free(fm);
 }

@@ -321,7 +321,8 @@ static void add_present(struct session *s, struct buf *text)
     free(sent);
 }
 
-/* What was taken from the store, and not acknowledged before the connection ended. Recoveries are
+/* What was taken from the store, and not acknowledged before the connection ended; or is looked at
+ * again after an outage. Recoveries are
  * in the order of the subscriptions. */
 static void add_pending(const struct session *s, const struct sub_request *r, struct buf *text)
 {
@@ -344,7 +345,7 @@ static void store(struct session *s)
     add_present(s, &text);
     for (struct list *at = s->requests.next; at != &s->requests; at = at->next) {
         const struct sub_request *r = list_entry(at, struct sub_request, in_session);
-        if (r->resume != NULL)
+        if (r->resume != NULL || r->is_unheard)
             add_pending(s, r, &text);
     }
     session_state_end(&text);

@@ -22,21 +22,9 @@
 
 /* --- the standing ------------------------------------------------------------------------------ */
 
-static const struct standing *find_standing(const struct session *s, uint32_t index)
-{
-    const struct hub_channel *c = s->cohort->subs[index].channel;
-    if (s->catchup != NULL)
-        return &s->catchup->at[index];
-    for (uint32_t i = 0; s->note_count > 0 && i < c->note_count; i++) {
-        if (c->notes[i].session == s)
-            return &c->notes[i].at;
-    }
-    return NULL;
-}
-
 static void begin_at_standing(const struct session *s, uint32_t index, struct sent_position *p)
 {
-    const struct standing *at = find_standing(s, index);
+    const struct standing *at = catchup_peek(s, index);
     p->seen = cohort_position(s->cohort, index);
     if (at == NULL)
         return;

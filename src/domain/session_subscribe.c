@@ -736,7 +736,7 @@ void session_finish_request(struct sub_request *r)
     struct session *s = r->session;
     session_settle(s);
     settle_recoveries(r);
-    if (!s->format.raw)
+    if (!s->format.raw && !r->is_unheard)
         queue_subscribe_ack(r);
     struct gathering g = {.count = 0};
     for (uint32_t i = 0; i < r->recovery_count; i++)

@@ -46,7 +46,109 @@ static void test_recovered_by_several_commands(void)
     scene_free(n);
 }
 
+/* A client comes back while the feed is suspect: its position is taken on trust. */
+static struct scene *begin_on_trust(struct scene_client *a, const char *channels, unsigned seq)
+{
+    struct scene *n = scene_new(NULL);
+    char text[200];
+    hub_post_feed(n->at.hub, false, "redis_lost");
+    scene_join(n, a, "");
+    snprintf(text, sizeof text,
+             "{\"action\":\"subscribe\",\"channels\":[%s],\"mode\":\"all\","
+             "\"since\":{\"quote:A\":{\"epoch\":\"e1\",\"seq\":%u}}}",
+             channels, seq);
+    scene_say(a, text);
+    CU_ASSERT_EQUAL(scene_count(scene_hear(n, a), "\"feed\":\"suspect\"}"), 1);
+    return n;
+}
+
+static void answer(struct scene *n, bool recovered)
+{
+    struct publication **list = mem_alloc(sizeof(struct publication *));
+    hub_post_recovery(n->at.hub, n->tokens[0], list, 0, recovered);
+}
+
+/* Redis came back as an older copy of itself, or the client was never so far. */
+static void test_trust_that_was_wrong(void)
+{
+    struct scene_client a;
+    struct scene *n = begin_on_trust(&a, "\"quote:A\",\"quote:B\"", 100);
+    scene_live(n, "quote:A", 95, "{\"n\":95}");
+    scene_live(n, "quote:B", 0, NULL);
+    scene_publish(n, "quote:A", 96, "{\"n\":96}");
+    hub_post_feed(n->at.hub, true, NULL);
+    CU_ASSERT_EQUAL(scene_count(scene_hear(n, &a), "\"data\""), 0);
+    CU_ASSERT_EQUAL_FATAL(n->token_count, 1);
+    answer(n, false);
+    scene_publish(n, "quote:A", 97, "{\"n\":97}");
+    const char *heard = scene_hear(n, &a);
+    CU_ASSERT_EQUAL(scene_count(heard, "\"snap\":true,\"data\":{\"n\":96}}"), 1);
+    CU_ASSERT_EQUAL(scene_count(heard, "{\"n\":97}"), 1);
+    CU_ASSERT_EQUAL(scene_count(heard, "\"missed\""), 0);
+    CU_ASSERT_EQUAL(scene_count(heard, "\"action\":\"ack\""), 1);
+    scene_say(&a, "{\"action\":\"list\"}");
+    CU_ASSERT_EQUAL(scene_count(scene_hear(n, &a), "\"mode\":\"all\",\"max_rate\":0,"), 2);
+    scene_leave(n, &a);
+    scene_free(n);
+}
+
+/* This node's link is slower than the one that the client had. */
+static void test_trust_that_was_right(void)
+{
+    struct scene_client a;
+    struct scene *n = begin_on_trust(&a, "\"quote:A\"", 97);
+    scene_live(n, "quote:A", 95, "{\"n\":95}");
+    hub_post_feed(n->at.hub, true, NULL);
+    scene_hear(n, &a);
+    CU_ASSERT_EQUAL_FATAL(n->token_count, 1);
+    scene_publish(n, "quote:A", 96, "{\"n\":96}");
+    scene_publish(n, "quote:A", 97, "{\"n\":97}");
+    answer(n, true);
+    scene_publish(n, "quote:A", 98, "{\"n\":98}");
+    hub_post_feed(n->at.hub, true, NULL); /* once is enough */
+    const char *heard = scene_hear(n, &a);
+    CU_ASSERT_EQUAL(scene_count(heard, "\"data\""), 1);
+    CU_ASSERT_EQUAL(scene_count(heard, "\"epoch\":\"e1\",\"seq\":98,"), 1);
+    CU_ASSERT_EQUAL(n->token_count, 1);
+    scene_leave(n, &a);
+    scene_free(n);
+}
+
+/* The value ended during the outage, and there is no snapshot to say so. */
+static void test_trust_in_a_value_that_ended(void)
+{
+    struct scene_client a;
+    struct scene *n = begin_on_trust(&a, "\"quote:A\"", 5);
+    const struct position base = {.seq = 7, .ts_ms = 1, .epoch_len = 2, .epoch = "e1"};
+    hub_post_live(n->at.hub, slice_str("quote:A"), NULL, &base, true);
+    hub_post_feed(n->at.hub, true, NULL);
+    scene_hear(n, &a);
+    CU_ASSERT_EQUAL_FATAL(n->token_count, 1);
+    answer(n, false);
+    CU_ASSERT_EQUAL(
+        scene_count(scene_hear(n, &a), "\"seq\":7,\"ts\":1,\"cleared\":true,\"missed\":1}"), 1);
+    scene_leave(n, &a);
+    scene_free(n);
+}
+
+/* The channel has come up to the position: nothing is asked. */
+static void test_trust_without_a_doubt(void)
+{
+    struct scene_client a;
+    struct scene *n = begin_on_trust(&a, "\"quote:A\"", 5);
+    scene_live(n, "quote:A", 5, "{\"n\":5}");
+    hub_post_feed(n->at.hub, true, NULL);
+    CU_ASSERT_EQUAL(scene_count(scene_hear(n, &a), "\"data\""), 0);
+    CU_ASSERT_EQUAL(n->token_count, 0);
+    scene_leave(n, &a);
+    scene_free(n);
+}
+
 static const struct unit_test tests[] = {
+    {"trust that was wrong", test_trust_that_was_wrong},
+    {"trust that was right", test_trust_that_was_right},
+    {"trust in a value that ended", test_trust_in_a_value_that_ended},
+    {"trust without a doubt", test_trust_without_a_doubt},
     {"what several commands recover fits the limit", test_recovered_by_several_commands},
     {NULL, NULL},
 };
