@@ -35,6 +35,7 @@ struct config_namespace;
 struct held_message {
     struct list link;
     size_t len;
+    bool is_before_hole; /* the subscriber link was lost behind it */
     char bytes[];
 };
 

@@ -113,7 +113,8 @@ bool bus_hold(struct bus *b, struct bus_channel *c, struct slice payload);
 
 /* Takes what was kept back, in order. A message that starts another read keeps the rest back. */
 void bus_release_held(struct bus *b, struct bus_channel *c);
-void bus_begin_patience(struct bus *b); /* with a store that does not answer */
+void bus_hole_behind_held(struct bus_channel *c); /* what is kept back came before it */
+void bus_begin_patience(struct bus *b);           /* with a store that does not answer */
 
 void bus_command_link_up(struct bus *b);                      /* reads that were lost begin again */
 void bus_forget_stored(struct bus *b, struct bus_channel *c); /* before it is freed */

@@ -211,6 +211,7 @@ static void on_subscriber_up(void *arg)
         if (bus_is_stored(c))
             c->live_seq = 0; /* what the store will say may still be on its way over the new link */
         c->has_hole = c->has_hole || b->has_lost;
+        bus_hole_behind_held(c);
         if (!c->ns->mirror)
             redis_subscribe(b, c);
     }

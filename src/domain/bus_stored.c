@@ -130,6 +130,7 @@ bool bus_hold(struct bus *b, struct bus_channel *c, struct slice payload)
     struct held_message *m = mem_alloc(sizeof *m + payload.len);
     list_init(&m->link);
     m->len = payload.len;
+    m->is_before_hole = false;
     memcpy(m->bytes, payload.ptr, payload.len);
     b->held_bytes += m->len + HELD_OVERHEAD;
     list_append(&c->held, &m->link);
@@ -146,6 +147,12 @@ static struct held_message *shift_held(struct bus *b, struct list *held)
     return m;
 }
 
+void bus_hole_behind_held(struct bus_channel *c)
+{
+    for (struct list *at = c->held.next; at != &c->held; at = at->next)
+        list_entry(at, struct held_message, link)->is_before_hole = true;
+}
+
 void bus_release_held(struct bus *b, struct bus_channel *c)
 {
     struct list held;
@@ -155,7 +162,10 @@ void bus_release_held(struct bus *b, struct bus_channel *c)
     list_init(&held);
     list_splice(&held, &c->held);
     while ((m = shift_held(b, &held)) != NULL) {
+        bool has_hole = c->has_hole;
         bus_take_message(b, c, slice_of(m->bytes, m->len));
+        if (m->is_before_hole)
+            c->has_hole = has_hole; /* nobody knows what came after it */
         free(m);
     }
 }

@@ -194,6 +194,26 @@ def test_what_is_kept_back_waits_for_a_log_when_both_links_went_away(world, stor
     assert [(i["seq"], i.get("missed")) for i in client.items(4)] == [(n, None) for n in range(2, 6)]
 
 
+def test_what_was_kept_back_says_nothing_about_a_later_hole(world, store, connect):
+    """The subscriber link is lost again behind it, and nothing is stored of a plain channel."""
+    node = world.node(store.url, settings=SETTINGS)
+    client = connect(node)
+    client.subscribe("quote:P")
+    store.publish(b"tc:quote:P", b"1")
+    assert client.item()["data"] == 1
+    store.lets_through.clear()
+    for payload in (b"2", None):
+        asked = len(store.scripts)
+        store.cut(store.subscribers + store.others)
+        eventually(store.waiting(asked + 1))
+        if payload is not None:
+            store.publish(b"tc:quote:P", payload)
+            time.sleep(0.1)
+    store.lets_through.set()
+    assert client.wait_for("state", feed="ok")["suspect"] == ["quote:P"]
+    assert client.item()["data"] == 2
+
+
 @pytest.mark.parametrize("error", [
     b"LOADING Redis is loading the dataset in memory", b"BUSY Redis is busy running a script.",
     b"MASTERDOWN Link with MASTER is down", b"CLUSTERDOWN The cluster is down",
