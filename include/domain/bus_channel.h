@@ -8,7 +8,8 @@
  *      retired      the epoch before the present one. Changed by us after a failover took numbers
  *                   back: what was stamped with it before belongs to the present one. Found changed
  *                   in the store: what was stamped with it up to retired_seq, the newest number
- *                   known then, was said again by a copy that was behind, and the store covers it
+ *                   known then or stored, was said again by a copy that was behind, or went into
+ *                   the value that got the new epoch, and the store covers it
  *
  * The store and the stream come over two connections, so after a read of the store, messages that
  * it already covers are still on their way: live_seq < their seq <= seq, and they are dropped. One

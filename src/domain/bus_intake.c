@@ -72,7 +72,7 @@ void bus_intake_renew(struct bus_channel *c, struct slice epoch, uint64_t seq)
 void bus_intake_adopt_epoch(struct bus_channel *c, struct slice epoch, uint64_t seq)
 {
     if (c->is_stamped && c->seq != 0 && !slice_equal(bus_channel_epoch(c), epoch))
-        retire(c, epoch, seq, c->seq);
+        retire(c, epoch, seq, c->seq > seq ? c->seq : seq);
     else
         bus_intake_set_epoch(c, epoch, seq);
 }

@@ -131,6 +131,27 @@ def test_no_epoch_comes_back_that_was_left(world, store, connect):
     assert item["seq"] == 54 and "epoch" not in item and "missed" not in item
 
 
+def test_no_epoch_comes_back_when_the_copy_had_caught_up(world, store, connect):
+    """The same, when the copy that was behind has gone past the number that was seen before."""
+    store.values[b"quote:A"] = (b"old", 100, b"100")
+    node = world.node(store.url, settings=SETTINGS)
+    client = connect(node, channels="quote:A")
+    assert client.item()["seq"] == 100
+    store.lets_through.clear()
+    asked = len(store.scripts)
+    store.cut(store.subscribers + store.others)
+    eventually(store.waiting(asked + 1))
+    for seq in (100, 101, 102):
+        store.stamp(b"quote:A", b"old", seq)
+    store.values[b"quote:A"] = (b"new", 102, b"102")
+    store.lets_through.set()
+    item = client.item()
+    assert (item["epoch"], item["seq"], item.get("snap")) == ("new", 102, True)
+    store.stamp(b"quote:A", b"new", 103)
+    item = client.item()
+    assert item["seq"] == 103 and "epoch" not in item and "missed" not in item
+
+
 def test_a_numbering_that_began_anew_after_messages_of_the_old_one(world, store, connect):
     """What still came of the old one goes out first."""
     store.values[b"quote:A"] = (b"old", 100, b"100")
