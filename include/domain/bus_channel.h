@@ -49,7 +49,7 @@ struct bus_channel {
     bool is_stamped;     /* its publishers stamp: plain messages are shown, but not numbered */
     bool has_hole;       /* something may have been lost since the last publication */
     bool is_mirrored;    /* stays without a follower: its namespace is mirrored */
-    bool has_expiry;     /* the stored value has a time to live */
+    bool has_expiry;     /* the stored value has a time to live, or the last one had */
     uint8_t epoch_len;   /* 0: nothing numbered yet */
     uint8_t retired_len; /* 0: none */
     char epoch[STAMP_EPOCH_MAX];

@@ -61,9 +61,11 @@ void bus_expiry_look_again(struct bus *b, struct bus_channel *c)
     set_no_later(b, c, now_ms(b) + TICK_MS);
 }
 
+/* The next value will have a life, too: has_expiry stays, and a message is looked at soon. */
 void bus_expiry_end(struct bus *b, struct bus_channel *c)
 {
-    c->has_expiry = false;
+    c->look_pause_ms = 0;
+    c->look_from_ms = 0;
     wheel_cancel(&b->expiries, &c->expiry);
     bool had_value = c->last != NULL;
     struct publication *p = bus_intake_end(&b->intake, c);

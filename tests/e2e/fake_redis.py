@@ -100,6 +100,7 @@ class FakeStore(FakeRedis):
     def __init__(self):
         self.values = {}  # b"quote:A" -> (epoch, seq, data)
         self.logs = {}  # the same -> [(seq, data)], the oldest first; read as a whole
+        self.life_ms = -1  # of every value: for ever
         self.lets_through = threading.Event()
         self.lets_through.set()
         self.scripts = []  # (b"read" or b"renew", channel)
@@ -110,6 +111,8 @@ class FakeStore(FakeRedis):
         verb = args[0].upper()
         if verb == b"PUBLISH":
             self.publish(args[1], args[2])
+        if verb == b"PTTL":
+            return b":%d\r\n" % self.life_ms
         is_channel = verb == b"EVAL" and args[3].startswith(b"{")  # else it is the registry
         return self._script(args) if is_channel else super().command(args)
 
@@ -129,7 +132,7 @@ class FakeStore(FakeRedis):
             return value
         entries = [array(text(b"%d-0" % seq), bulk(b"ts", b"%d" % (1000 + seq), b"data", data))
                    for seq, data in self.logs.get(channel, [])]
-        return array(value, b":-1\r\n", array(*entries), b":0\r\n")
+        return array(value, b":%d\r\n" % self.life_ms, array(*entries), b":0\r\n")
 
     def stamp(self, channel, epoch, seq, data=b"1"):
         """A publication as everybody hears it; what is stored stays as it is."""

@@ -85,6 +85,16 @@ def test_a_life_that_only_the_publisher_knows(node, redis, connect):
     late.nothing_more()
 
 
+def test_one_value_ends_after_the_other(node, redis, connect):
+    """The looks at the first one do not put off those at the next."""
+    client = connect(node)
+    client.subscribe("quote:A")
+    for _ in range(3):
+        redis.stamp("quote:A", "1", ttl_s=1)
+        assert client.item()["seq"] == 1
+        assert client.item()["cleared"] is True
+
+
 def looks(redis):
     stats = redis("INFO", "commandstats").decode()
     return int(re.search(r"cmdstat_pttl:calls=(\d+)", stats + "cmdstat_pttl:calls=0").group(1))

@@ -215,6 +215,26 @@ def test_what_is_kept_back_waits_for_a_log_when_both_links_went_away(world, stor
     assert [(i["seq"], i.get("missed")) for i in client.items(4)] == [(n, None) for n in range(2, 6)]
 
 
+def test_a_value_that_ends_while_it_is_kept_back(world, store, connect):
+    """It is behind the end that was read, and yet no newer than that."""
+    store.values[b"quote:A"] = (b"e", 10, b"10")
+    store.life_ms = 60000
+    node = world.node(store.url, settings=SETTINGS)
+    client = connect(node, channels="quote:A")
+    assert client.item()["seq"] == 10
+    store.lets_through.clear()
+    asked = len(store.scripts)
+    store.cut(store.subscribers + store.others)
+    eventually(store.waiting(asked + 1))
+    store.stamp(b"quote:A", b"e", 11)
+    time.sleep(0.1)
+    del store.values[b"quote:A"]
+    store.life_ms = -2
+    store.lets_through.set()
+    items = client.items(3)
+    assert [i.get("cleared", i.get("seq")) for i in items] == [True, 11, True]
+
+
 def test_what_was_kept_back_says_nothing_about_a_later_hole(world, store, connect):
     """The subscriber link is lost again behind it, and nothing is stored of a plain channel."""
     node = world.node(store.url, settings=SETTINGS)
