@@ -61,6 +61,7 @@ struct bus {
     uint64_t patience_from_ms; /* messages are kept back without an answer; monotonic */
     struct loop_timer *again_timer;
     bool store_refuses; /* by its last answer, for now: it loads, or fails over */
+    bool is_unanswered; /* the same, or the command link was lost, and nothing was read since */
     bool reads_pause;   /* until again_timer */
     struct list reads;  /* struct bus_read that wait for their turn */
     struct list looks;  /* those that wait until there are no others */
@@ -116,7 +117,8 @@ void bus_release_held(struct bus *b, struct bus_channel *c);
 void bus_hole_behind_held(struct bus_channel *c); /* what is kept back came before it */
 void bus_begin_patience(struct bus *b);           /* with a store that does not answer */
 
-void bus_command_link_up(struct bus *b);                      /* reads that were lost begin again */
+void bus_command_link_up(struct bus *b); /* reads that were lost begin again */
+void bus_command_link_down(struct bus *b);
 void bus_forget_stored(struct bus *b, struct bus_channel *c); /* before it is freed */
 void bus_stored_init(struct bus *b);
 void bus_stored_fini(struct bus *b);

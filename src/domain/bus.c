@@ -411,8 +411,7 @@ static void on_command_down(void *arg, const char *reason)
 {
     struct bus *b = arg;
     on_link_lost(b, "command", METRIC_REDIS_UP_CMD, reason);
-    b->store_refuses = false;
-    bus_begin_patience(b);
+    bus_command_link_down(b);
 }
 
 static void on_command_dial_failed(void *arg, const char *reason)

@@ -188,6 +188,15 @@ void bus_begin_patience(struct bus *b)
     loop_timer_set(b->patience_timer, PATIENCE_MS + 1);
 }
 
+/* Patience is not begun anew by each failure: a link that is lost before it has answered, over and
+ * over, is one that stays away. */
+static void go_unanswered(struct bus *b)
+{
+    if (!b->is_unanswered)
+        bus_begin_patience(b);
+    b->is_unanswered = true;
+}
+
 /* --- loading and healing -------------------------------------------------------------------- */
 
 bool bus_is_stored(const struct bus_channel *c)
@@ -440,7 +449,7 @@ static void wait_for_store(struct bus *b, struct slice error)
     if (!b->store_refuses) {
         log_warn("store_refuses", LOG_SLICE("reason", error));
         b->store_refuses = true;
-        bus_begin_patience(b);
+        go_unanswered(b);
     }
     b->reads_pause = true;
     loop_timer_set(b->again_timer, AGAIN_MS);
@@ -480,7 +489,7 @@ static void on_reply(void *arg, const struct redis_reply_view *reply)
         } else if (reading.status == STORED_LOST) {
             bus_read_start(r);
         } else {
-            b->store_refuses = false;
+            b->store_refuses = b->is_unanswered = false;
             handlers[r->kind](r, &reading);
         }
     }
@@ -508,6 +517,14 @@ static void ask(struct bus_read *r)
 void bus_command_link_up(struct bus *b)
 {
     start_reads(b);
+}
+
+void bus_command_link_down(struct bus *b)
+{
+    b->store_refuses = false;
+    go_unanswered(b);
+    b->is_unanswered = !list_is_empty(&b->reads);
+    on_patience_over(b); /* it may have been over while the link was up */
 }
 
 /* --- life ----------------------------------------------------------------------------------- */

@@ -192,6 +192,19 @@ def test_what_is_kept_back_does_not_wait_for_a_link_that_went_away(world, store,
     assert client.item()["data"] == "held"
 
 
+def test_what_is_kept_back_does_not_wait_for_a_link_that_is_lost_over_and_over(world, store, connect):
+    """It comes up again each time, and is gone before it has answered."""
+    node = world.node(store.url, settings=SETTINGS)
+    client = connect(node)
+    client.subscribe("quote:A")
+    asked = len(store.scripts)
+    store.on_script = lambda *_: store.cut(store.others)
+    store.cut(store.subscribers + store.others)
+    eventually(store.waiting(asked + 1))
+    store.stamp(b"quote:A", b"e", 1)
+    assert client.item()["seq"] == 1
+
+
 def test_what_is_kept_back_waits_for_a_log_when_both_links_went_away(world, store, connect):
     """Redis is restarted while the node is still reading what it missed before."""
     node = world.node(store.url, settings=SETTINGS | {"namespace.trade.history": 100})
