@@ -233,6 +233,15 @@ static void go_on(struct bus *b, struct bus_channel *c)
         bus_go_live(b, c);
 }
 
+/* The answer was lost with the link, and it may be another Redis that is asked again: a load begins
+ * anew at what is known, so that another history shows. */
+static void ask_again(struct bus_read *r)
+{
+    if (r->kind == BUS_READ_LOAD && r->log_from != STORED_NO_LOG)
+        r->log_from = r->seen = r->channel->seq;
+    bus_read_start(r);
+}
+
 /* The read is done: what came meanwhile follows, and the channel is live. */
 static void finish_load(struct bus_read *r)
 {
@@ -487,7 +496,7 @@ static void on_reply(void *arg, const struct redis_reply_view *reply)
             wait_for_store(b, reply->text);
             bus_read_start(r);
         } else if (reading.status == STORED_LOST) {
-            bus_read_start(r);
+            ask_again(r);
         } else {
             b->store_refuses = b->is_unanswered = false;
             handlers[r->kind](r, &reading);

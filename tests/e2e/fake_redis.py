@@ -99,7 +99,9 @@ class FakeStore(FakeRedis):
 
     def __init__(self):
         self.values = {}  # b"quote:A" -> (epoch, seq, data)
-        self.logs = {}  # the same -> [(seq, data)], the oldest first; read as a whole
+        self.logs = {}  # the same -> [(seq, data)], the oldest first
+        self.page = 256  # entries of a log per answer
+        self.clock = 1000  # number 5 was stored at 1005
         self.life_ms = -1  # of every value: for ever
         self.lets_through = threading.Event()
         self.lets_through.set()
@@ -127,16 +129,18 @@ class FakeStore(FakeRedis):
         value = array(*[b"$-1\r\n"] * 4)
         if channel in self.values:
             epoch, seq, data = self.values[channel]
-            value = bulk(epoch, b"%d" % seq, b"%d" % (1000 + seq), data)
+            value = bulk(epoch, b"%d" % seq, b"%d" % (self.clock + seq), data)
         if kind == b"renew":
             return value
-        entries = [array(text(b"%d-0" % seq), bulk(b"ts", b"%d" % (1000 + seq), b"data", data))
-                   for seq, data in self.logs.get(channel, [])]
-        return array(value, b":%d\r\n" % self.life_ms, array(*entries), b":0\r\n")
+        start = int(args[6].split(b"-")[0] or 2 ** 53)
+        entries = [array(text(b"%d-0" % seq), bulk(b"ts", b"%d" % (self.clock + seq), b"data", data))
+                   for seq, data in self.logs.get(channel, []) if seq >= start]
+        return array(value, b":%d\r\n" % self.life_ms, array(*entries[:self.page]),
+                     b":%d\r\n" % (len(entries) > self.page))
 
     def stamp(self, channel, epoch, seq, data=b"1"):
         """A publication as everybody hears it; what is stored stays as it is."""
-        self.publish(b"tc:" + channel, b"@%s:%d:%d %s" % (epoch, seq, 1000 + seq, data))
+        self.publish(b"tc:" + channel, b"@%s:%d:%d %s" % (epoch, seq, self.clock + seq, data))
 
     def waiting(self, count, kind=b"read"):
         return lambda: len([k for k, _ in self.scripts if k == kind]) >= count

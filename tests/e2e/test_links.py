@@ -228,6 +228,31 @@ def test_what_is_kept_back_waits_for_a_log_when_both_links_went_away(world, stor
     assert [(i["seq"], i.get("missed")) for i in client.items(4)] == [(n, None) for n in range(2, 6)]
 
 
+def test_another_redis_between_two_pages_of_a_log(world, store, connect):
+    """The command link is lost, and a copy that was behind and has caught up gives the second page."""
+    node = world.node(store.url, settings=SETTINGS | {"namespace.trade.history": 100})
+    client = connect(node)
+    client.subscribe("trade:A")
+    store.stamp(b"trade:A", b"e", 1)
+    assert client.item()["seq"] == 1
+    store.page = 3
+    store.values[b"trade:A"] = (b"e", 6, b"6")
+    store.logs[b"trade:A"] = [(n, b"%d" % n) for n in range(1, 7)]
+    asked = len(store.scripts)
+
+    def on_script(kind, channel):
+        if kind == b"renew":
+            store.values[channel] = (b"new", 6, b"6")
+        elif len(store.scripts) == asked + 2:
+            store.clock = 2000
+            store.cut(store.others)
+
+    store.on_script = on_script
+    store.cut(store.subscribers + store.others)
+    items = client.items(3)
+    assert [(i["seq"], i.get("epoch")) for i in items] == [(2, None), (3, None), (6, "new")]
+
+
 def test_a_value_that_ends_while_it_is_kept_back(world, store, connect):
     """It is behind the end that was read, and yet no newer than that."""
     store.values[b"quote:A"] = (b"e", 10, b"10")
