@@ -112,12 +112,22 @@ void bus_go_live(struct bus *b, struct bus_channel *c)
     feed_health_check(b->health);
 }
 
+/* Its confirmation is under way, and would be taken for that of the next SUBSCRIBE. */
+static bool is_asked(const struct bus *b, const struct bus_channel *c)
+{
+    return !c->ns->mirror && !c->confirmed && redis_link_is_up(b->subscriber);
+}
+
 static void on_linger_over(struct wheel_timer *t, void *arg)
 {
     struct bus *b = arg;
     struct bus_channel *c = list_entry(t, struct bus_channel, linger);
     if (bus_mirror_keeps(b, c))
         return; /* it has got a value meanwhile */
+    if (is_asked(b, c)) {
+        bus_let_go(b, c);
+        return;
+    }
     if (!c->ns->mirror)
         redis_unsubscribe(b, c);
     remove_channel(b, c);

@@ -1,4 +1,5 @@
 """The two links to Redis, each late or gone at the worst moment for the other."""
+import threading
 import time
 
 import pytest
@@ -342,3 +343,55 @@ def test_the_last_word_counts_for_subscribes_that_wait(world, store, connect):
     assert {client.wait_for("ack")["id"] for _ in range(2)} == {1, 2}
     listed = {c["channel"]: (c["max_rate"], c["delta"]) for c in client.ask("list")["channels"]}
     assert listed == {"quote:A": (3, True), "quote:B": (5, True)}
+
+
+# --- subscriptions that follow each other -------------------------------------------------------------
+
+class LazyStore(FakeStore):
+    """Gets to each SUBSCRIBE of quote:A only when it may, and sends what is published there only to
+    who has subscribed."""
+
+    def __init__(self):
+        self.may_subscribe = threading.Semaphore(0)
+        self.verbs = []  # about quote:A, as they come
+        self.is_followed = False
+        super().__init__()
+
+    def _answer(self, sock, args):
+        if args[1:] != [b"tc:quote:A"]:
+            return super()._answer(sock, args)
+        self.verbs.append(args[0])
+        if args[0] == b"SUBSCRIBE":
+            self.may_subscribe.acquire()
+        self.is_followed = args[0] == b"SUBSCRIBE"
+        if self.is_followed:
+            super()._answer(sock, args)
+
+    def publish(self, channel, payload):
+        if channel != b"tc:quote:A" or self.is_followed:
+            super().publish(channel, payload)
+
+
+@pytest.fixture
+def lazy():
+    redis = LazyStore()
+    yield redis
+    redis.may_subscribe.release(10)
+    redis.close()
+
+
+def test_a_confirmation_is_that_of_the_subscribe_it_answers(world, lazy, connect):
+    """Not that of the next one, when a channel is let go before it and wanted again."""
+    node = world.node(lazy.url, settings=SETTINGS | {"redis.linger_ms": 0})
+    first = connect(node, channels="quote:A")
+    eventually(lambda: lazy.verbs)
+    first.close()
+    node.wait_metric("tickcast_connections", 0)
+    time.sleep(0.3)  # longer than the channel lingers
+    client = connect(node, channels="quote:A")
+    client.send(action="ping")
+    client.wait_for("pong")
+    lazy.may_subscribe.release()
+    client.wait_for("ack")
+    lazy.stamp(b"quote:A", b"e", 1)
+    assert client.item()["seq"] == 1
