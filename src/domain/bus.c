@@ -357,6 +357,8 @@ static void on_message(void *arg, struct slice name, struct slice payload)
     }
     if (c == NULL)
         c = bus_mirror_meet(b, channel);
+    if (c != NULL && !c->confirmed)
+        c = NULL; /* it comes by a subscription that is over: others may have followed it since */
     if (c != NULL) {
         bool taken = bus_take_message(b, c, payload);
         if (b->trace.is_heard || log_is_on(LOG_DEBUG))

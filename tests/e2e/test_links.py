@@ -395,3 +395,21 @@ def test_a_confirmation_is_that_of_the_subscribe_it_answers(world, lazy, connect
     client.wait_for("ack")
     lazy.stamp(b"quote:A", b"e", 1)
     assert client.item()["seq"] == 1
+
+
+def test_a_message_of_the_subscription_before_is_no_value(world, lazy, connect):
+    """Others may have followed it, between an UNSUBSCRIBE and the next SUBSCRIBE."""
+    lazy.may_subscribe.release()
+    node = world.node(lazy.url, settings=SETTINGS | {"redis.linger_ms": 0})
+    first = connect(node, channels="quote:A")
+    first.wait_for("ack")
+    first.close()
+    eventually(lambda: b"UNSUBSCRIBE" in lazy.verbs)
+    client = connect(node, channels="quote:A")
+    eventually(lambda: lazy.verbs.count(b"SUBSCRIBE") == 2)
+    lazy.is_followed = True
+    lazy.publish(b"tc:quote:A", b"1")
+    node.wait_metric("tickcast_publications_dropped_total", 1, reason="unknown_channel")
+    lazy.may_subscribe.release()
+    client.wait_for("ack")
+    client.nothing_more()
