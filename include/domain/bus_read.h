@@ -23,12 +23,13 @@ struct bus_read {
     struct bus_channel *channel; /* NULL: abandoned */
     enum bus_read_kind kind;
     bool is_flying;        /* asked, and not yet answered */
-    bool holds_nothing;    /* more came than may be kept back: messages go out as they come */
+    bool holds_nothing;    /* it takes too much or too long: messages go out as they come */
     bool is_load;          /* RENEW: begun by a load, so the value is to be given as a snapshot */
     bool is_certain;       /* RENEW: whatever the stored number is */
     bool has_first;        /* RENEW: the message that began it is the first that is kept back */
     uint64_t log_from;     /* STORED_NO_LOG: value only */
     uint64_t seen;         /* the channel's number when it began */
+    uint64_t refused_ms;   /* since when the store refuses it; 0: it does not */
     uint64_t first_seq;    /* RENEW: the number that began it, unless a load did */
     uint64_t recover_from; /* RECOVER: the first number that is complete */
     struct publication **list; /* RECOVER: read so far, one reference each */

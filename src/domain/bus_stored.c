@@ -464,6 +464,22 @@ static void wait_for_store(struct bus *b, struct slice error)
     loop_timer_set(b->again_timer, AGAIN_MS);
 }
 
+/* One slot of a Cluster may stay refused, while all others answer. */
+static void on_refused(struct bus_read *r, struct slice error)
+{
+    struct bus *b = r->bus;
+    struct bus_channel *c = r->channel;
+    uint64_t now_ms = loop_now_ms(b->setup.loop);
+    if (r->refused_ms == 0)
+        r->refused_ms = now_ms;
+    bool is_alone = !b->store_refuses && now_ms - r->refused_ms > PATIENCE_MS;
+    r->holds_nothing = r->holds_nothing || is_alone;
+    wait_for_store(b, error);
+    bus_read_start(r);
+    if (is_alone)
+        bus_release_held(b, c); /* which may put another read in the place of this one */
+}
+
 static void on_reply(void *arg, const struct redis_reply_view *reply)
 {
     static void (*const handlers[])(struct bus_read * r, const struct stored_reading *reading) = {
@@ -493,8 +509,7 @@ static void on_reply(void *arg, const struct redis_reply_view *reply)
         if (r->kind == BUS_READ_EXPIRY) { /* which asks again by itself, and others first */
             handlers[r->kind](r, &reading);
         } else if (reading.status == STORED_LATER) {
-            wait_for_store(b, reply->text);
-            bus_read_start(r);
+            on_refused(r, reply->text);
         } else if (reading.status == STORED_LOST) {
             ask_again(r);
         } else {

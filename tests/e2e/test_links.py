@@ -1,4 +1,5 @@
 """The two links to Redis, each late or gone at the worst moment for the other."""
+import itertools
 import threading
 import time
 
@@ -204,6 +205,34 @@ def test_what_is_kept_back_does_not_wait_for_a_link_that_is_lost_over_and_over(w
     eventually(store.waiting(asked + 1))
     store.stamp(b"quote:A", b"e", 1)
     assert client.item()["seq"] == 1
+
+
+def test_what_is_kept_back_does_not_wait_for_a_slot_that_stays_refused(world, store, connect):
+    """Others are read all the time, so the store as a whole does answer."""
+    node = world.node(store.url, settings=SETTINGS)
+    client, other = connect(node), connect(node)
+    client.subscribe("quote:A")
+    asked = len(store.scripts)
+    down = b"-CLUSTERDOWN Hash slot not served\r\n"
+    store.on_script = lambda _, channel: down if channel == b"quote:A" else None
+    store.cut(store.subscribers + store.others)
+    eventually(store.waiting(asked + 1))
+    store.publish(b"tc:quote:A", b"1")
+    is_over = threading.Event()
+
+    def read_others():
+        for n in itertools.count():
+            if is_over.wait(0.05):
+                return
+            other.send(action="subscribe", channels=[f"quote:N{n}"])
+
+    reader = threading.Thread(target=read_others)
+    reader.start()
+    try:
+        assert client.item()["data"] == 1
+    finally:
+        is_over.set()
+        reader.join()
 
 
 def test_what_is_kept_back_waits_for_a_log_when_both_links_went_away(world, store, connect):
