@@ -161,6 +161,18 @@ def test_more_channels_than_are_kept(world, redis, connect):
     assert other.item()["data"] == 1
 
 
+def test_a_name_that_is_too_long_for_a_reply(world, redis, connect):
+    """It is no channel, and must not cost the link that looks for channels."""
+    redis("SET", "{tc:quote:" + "x" * 1_500_000 + "}", "x")
+    longest = "quote:" + "x" * 122
+    redis.stamp(longest, "1")
+    node = world.node(redis, settings=SETTINGS)
+    assert node.metric("tickcast_mirrored_channels") == 1
+    client = connect(node, channels=longest)
+    assert client.item()["data"] == 1
+    assert node.metric("tickcast_redis_connects_total", link="command") == 1
+
+
 def test_a_prefix_of_glob_characters(world, connect):
     redis = world.redis(prefix="[a]*:")
     redis.stamp("quote:A", "1")
