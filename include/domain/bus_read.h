@@ -28,7 +28,8 @@ struct bus_read {
     bool is_certain;       /* RENEW: whatever the stored number is */
     bool has_first;        /* RENEW: the message that began it is the first that is kept back */
     uint64_t log_from;     /* STORED_NO_LOG: value only */
-    uint64_t seen;         /* the channel's number when it began */
+    uint64_t seen;         /* the channel's number when it, or this page of the log, began */
+    uint64_t seen_ts_ms;   /* of the same */
     uint64_t refused_ms;   /* since when the store refuses it; 0: it does not */
     uint64_t first_seq;    /* RENEW: the number that began it, unless a load did */
     uint64_t recover_from; /* RECOVER: the first number that is complete */

@@ -57,6 +57,7 @@ struct bus_read *bus_read_new(struct bus *b, struct bus_channel *c, enum bus_rea
     r->kind = kind;
     r->log_from = log_from;
     r->seen = c->seq;
+    r->seen_ts_ms = c->ts_ms;
     list_init(&r->link);
     c->read = r;
     return r;
@@ -234,11 +235,11 @@ static void go_on(struct bus *b, struct bus_channel *c)
 }
 
 /* The answer was lost with the link, and it may be another Redis that is asked again: a load begins
- * anew at what is known, so that another history shows. */
+ * anew at what was seen, so that another history shows. */
 static void ask_again(struct bus_read *r)
 {
     if (r->kind == BUS_READ_LOAD && r->log_from != STORED_NO_LOG)
-        r->log_from = r->seen = r->channel->seq;
+        r->log_from = r->seen;
     bus_read_start(r);
 }
 
@@ -266,13 +267,15 @@ static void renew(struct bus_read *r, bool is_certain)
     bus_read_start(renewal);
 }
 
-/* Another history: a number that we know too, given to something else. */
-static bool is_other_branch(const struct bus_channel *c, const struct stored_reading *reading)
+/* Another history: a number that we know too, given to something else. Messages that could not be
+ * kept back may have taken the channel past what was seen. */
+static bool is_other_branch(const struct bus_read *r, const struct stored_reading *reading)
 {
-    if (reading->value.seq == c->seq)
-        return reading->value.ts_ms != c->ts_ms;
-    return reading->entry_count > 0 && reading->entries[0].seq == c->seq &&
-           reading->entries[0].ts_ms != c->ts_ms;
+    const struct bus_channel *c = r->channel;
+    if (reading->value.seq == c->seq && reading->value.ts_ms != c->ts_ms)
+        return true;
+    return reading->entry_count > 0 && reading->entries[0].seq == r->seen &&
+           reading->entries[0].ts_ms != r->seen_ts_ms;
 }
 
 /* A channel that was known, in the same epoch: what is missing goes out in order. */
@@ -281,7 +284,7 @@ static void heal(struct bus_read *r, const struct stored_reading *reading)
     struct bus *b = r->bus;
     struct bus_channel *c = r->channel;
     bool is_first_page = r->log_from == r->seen || r->log_from == STORED_NO_LOG;
-    if (reading->value.seq < c->seq || (is_first_page && is_other_branch(c, reading))) {
+    if (reading->value.seq < c->seq || (is_first_page && is_other_branch(r, reading))) {
         renew(r, reading->value.seq >= c->seq);
         return;
     }
@@ -291,6 +294,8 @@ static void heal(struct bus_read *r, const struct stored_reading *reading)
     }
     if (c->seq < reading->value.seq && reading->has_more) {
         r->log_from = reading->entries[reading->entry_count - 1].seq + 1;
+        r->seen = c->seq;
+        r->seen_ts_ms = c->ts_ms;
         bus_read_start(r);
         return;
     }

@@ -442,3 +442,35 @@ def test_a_message_of_the_subscription_before_is_no_value(world, lazy, connect):
     lazy.may_subscribe.release()
     client.wait_for("ack")
     client.nothing_more()
+
+
+def test_a_copy_that_went_past_what_was_seen_while_nothing_could_be_read(world, store, connect):
+    """What came of it went out as it came; what lies below in its log is said when it can be read."""
+    node = world.node(store.url, settings=SETTINGS | {"namespace.trade.history": 100})
+    client = connect(node)
+    client.subscribe("trade:A")
+    for seq in (1, 2, 3):
+        store.stamp(b"trade:A", b"e", seq)
+    assert client.items(3)[-1]["seq"] == 3
+    store.lets_through.clear()
+    asked = len(store.scripts)
+    store.cut(store.subscribers + store.others)
+    eventually(store.waiting(asked + 1))
+    store.is_closed = True
+    store.cut(store.others)
+    store.clock = 2000  # from now on
+    for seq in (2, 3, 4):
+        store.stamp(b"trade:A", b"e", seq)
+    assert client.item()["seq"] == 4
+    store.values[b"trade:A"] = (b"e", 4, b"4")
+    store.logs[b"trade:A"] = [(n, b"%d" % n) for n in range(1, 5)]
+
+    def on_script(kind, channel):
+        if kind == b"renew":
+            store.values[channel] = (b"new", 4, b"4")
+
+    store.on_script = on_script
+    store.lets_through.set()
+    store.is_closed = False
+    item = client.item()
+    assert (item["epoch"], item["seq"], item["snap"]) == ("new", 4, True)
