@@ -51,6 +51,7 @@ struct redis_link_ops {
     void (*on_dial_failed)(void *arg, const char *reason);
     /* A publication. Both slices borrow for the call. pattern messages come the same way. */
     void (*on_message)(void *arg, struct slice channel, struct slice payload);
+    /* One that was skipped: its payload is so long, or (channel empty) a name behind a pattern. */
     void (*on_oversize)(void *arg, struct slice channel, uint64_t bytes);
     /* Redis confirmed SUBSCRIBE or PSUBSCRIBE; the name is what was asked for. */
     void (*on_subscribed)(void *arg, struct slice channel);

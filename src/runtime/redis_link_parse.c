@@ -12,7 +12,8 @@
  * The reader would buffer a bulk of any length. So whenever it stops for want of bytes we look at
  * what it waits for: a complete line that it left in the buffer can only be the length of a bulk.
  * A payload that is too long is then skipped: the reader is thrown away, the bytes of the bulk are
- * counted off, and a new reader goes on behind them.
+ * counted off, and a new reader goes on behind them. So is the name of a channel that a pattern
+ * brings, which may be of any length, too; its payload then stands alone, and is passed over.
  *
  * Returning NULL from a reply function makes the reader fail; that is how parsing is stopped.
  */
@@ -56,6 +57,7 @@ struct redis_parse {
     bool is_subscriber;
     bool is_stopped;
     uint64_t skip_bytes; /* of the stream, before the next reply */
+    bool is_orphaned;    /* which is the payload of a message whose channel's name was skipped */
     struct push push;
     struct redis_tree tree;
     const char *why; /* a reason of our own; NULL: the reader's */
@@ -169,6 +171,8 @@ static void *sub_string(const redisReadTask *task, char *str, size_t len)
     size_t at;
     if (push_is_element(p, task, &at)) {
         push_add_text(p, at, slice_of(str, len));
+    } else if (task->parent == NULL && p->is_orphaned) {
+        p->is_orphaned = false;
     } else if (task->parent == NULL) {
         bool is_error = task->type == REDIS_REPLY_ERROR;
         const struct redis_reply_view reply = {
@@ -388,6 +392,7 @@ void redis_parse_reset(struct redis_parse *p)
     redis_tree_clear(&p->tree);
     p->is_stopped = false;
     p->skip_bytes = 0;
+    p->is_orphaned = false;
     p->why = NULL;
     open_reader(p);
 }
@@ -424,8 +429,14 @@ static bool is_payload_next(const struct push *push)
     return push->elements > 0 && push->kind == PUSH_MESSAGE && push->complete == push->elements - 1;
 }
 
+/* Of a message that matched a pattern. */
+static bool is_foreign_name_next(const struct push *push)
+{
+    return push->elements == 4 && push->kind == PUSH_MESSAGE && push->complete == 2;
+}
+
 /* All that is left in the reader is the head of the bulk and a part of it. */
-static void skip_payload(struct redis_parse *p, uint64_t bytes, size_t header_bytes)
+static void skip_bulk(struct redis_parse *p, uint64_t bytes, size_t header_bytes)
 {
     size_t in_reader = p->reader->len - p->reader->pos - header_bytes;
     p->skip_bytes = bytes + 2 - in_reader;
@@ -433,6 +444,8 @@ static void skip_payload(struct redis_parse *p, uint64_t bytes, size_t header_by
     open_reader(p);
     if (p->push.has_channel)
         p->ops->on_oversize(p->arg, push_channel(&p->push), bytes);
+    else if (p->is_orphaned)
+        p->ops->on_oversize(p->arg, slice_str(""), bytes);
 }
 
 /* Bounds what the reader may go on collecting. False: the stream is refused. */
@@ -450,15 +463,17 @@ static bool check_awaited(struct redis_parse *p)
         p->why = "protocol error: a bulk is too long";
         return false;
     }
-    bool is_payload = p->is_subscriber && is_payload_next(&p->push);
+    bool is_payload = p->is_subscriber && (p->is_orphaned || is_payload_next(&p->push));
+    bool is_name = p->is_subscriber && is_foreign_name_next(&p->push);
     size_t limit = p->is_subscriber && !is_payload ? NAME_MAX_BYTES : p->payload_bytes;
     if ((uint64_t)bytes <= limit)
         return true;
-    if (!is_payload) {
+    if (!is_payload && !is_name) {
         p->why = p->is_subscriber ? "protocol error: a name is too long" : "reply too large";
         return false;
     }
-    skip_payload(p, (uint64_t)bytes, header_bytes);
+    p->is_orphaned = is_name;
+    skip_bulk(p, (uint64_t)bytes, header_bytes);
     return true;
 }
 

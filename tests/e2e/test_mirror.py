@@ -173,6 +173,16 @@ def test_a_name_that_is_too_long_for_a_reply(world, redis, connect):
     assert node.metric("tickcast_redis_connects_total", link="command") == 1
 
 
+def test_a_message_on_a_name_that_is_too_long(world, redis, connect):
+    """It is counted, and costs nobody the link."""
+    node = world.node(redis, settings=SETTINGS)
+    redis("PUBLISH", "tc:quote:" + "x" * 100_000, "1")
+    redis.stamp("quote:A", "1")
+    node.wait_metric("tickcast_mirrored_channels", 1)
+    assert node.metric("tickcast_publications_dropped_total", reason="too_large") == 1
+    assert node.metric("tickcast_redis_connects_total", link="subscriber") == 1
+
+
 def test_a_prefix_of_glob_characters(world, connect):
     redis = world.redis(prefix="[a]*:")
     redis.stamp("quote:A", "1")

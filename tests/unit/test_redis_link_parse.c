@@ -349,6 +349,33 @@ static void long_channel_is_dropped(void)
     }
 }
 
+static void append_filled(struct buf *out, size_t len, char filler)
+{
+    buf_printf(out, "$%zu\r\n", len);
+    for (size_t i = 0; i < len; i++)
+        buf_append(out, &filler, 1);
+    buf_append_str(out, "\r\n");
+}
+
+/* Patterns bring whatever somebody publishes: the link lives on, and counts it. */
+static void long_channel_of_a_pattern_is_skipped(void)
+{
+    static const size_t payloads[] = {0, 2, 100, 70000}, pieces[] = {1, 64, 200000};
+    for (size_t i = 0; i < 12; i++) {
+        struct buf stream = {0};
+        buf_append_str(&stream, "*4\r\n$8\r\npmessage\r\n$1\r\n*\r\n");
+        append_filled(&stream, 65537, 'c');
+        append_filled(&stream, payloads[i % 4], 'x');
+        append_message(&stream, "b", 1, 'y');
+        struct record r;
+        record_open(&r, true, PAYLOAD_BYTES);
+        feed(&r, stream.data, stream.len, pieces[i / 4]);
+        CU_ASSERT(is_recorded(&r, "big =65537;msg b=y;"));
+        record_close(&r);
+        buf_fini(&stream);
+    }
+}
+
 /* A reply of many blocks of memory, then small ones again. */
 static void tree_of_many_blocks(void)
 {
@@ -441,6 +468,7 @@ static const struct unit_test tests[] = {
     {"compaction loses nothing", compaction_loses_nothing},
     {"a large payload is skipped", large_payload_is_skipped},
     {"a long channel is dropped", long_channel_is_dropped},
+    {"a long channel of a pattern is skipped", long_channel_of_a_pattern_is_skipped},
     {"a tree of many blocks", tree_of_many_blocks},
     {"stop ends the feed", stop_ends_the_feed},
     {"reset forgets", reset_forgets},
