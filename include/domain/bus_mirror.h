@@ -18,6 +18,7 @@ void bus_mirror_fini(struct bus *b);
 /* Links. on_subscribed: true when it is the pattern of a namespace that Redis has confirmed. */
 void bus_mirror_up(struct bus *b);
 void bus_mirror_command_up(struct bus *b);
+void bus_mirror_go_on(struct bus *b); /* with what the store refused for a while */
 bool bus_mirror_on_subscribed(struct bus *b, struct slice pattern);
 
 /* Is something stored still being looked for? The feed is not ok before. */

@@ -116,6 +116,7 @@ bool bus_hold(struct bus *b, struct bus_channel *c, struct slice payload);
 void bus_release_held(struct bus *b, struct bus_channel *c);
 void bus_hole_behind_held(struct bus_channel *c); /* what is kept back came before it */
 void bus_begin_patience(struct bus *b);           /* with a store that does not answer */
+void bus_pause_reads(struct bus *b); /* the store refuses for now: a little later again */
 
 void bus_command_link_up(struct bus *b); /* reads that were lost begin again */
 void bus_command_link_down(struct bus *b);

@@ -50,6 +50,9 @@ typedef void stored_on_reply(void *arg, const struct redis_reply_view *reply);
 void stored_ask(const struct stored_place *at, uint64_t log_from, stored_on_reply *on_reply,
                 void *arg);
 
+/* Is it one of the errors that pass by themselves: Redis loads, fails over, or is busy? */
+bool stored_is_refused_for_now(const struct redis_reply_view *reply);
+
 /* Everything in out borrows from the reply. */
 void stored_parse(const struct redis_reply_view *reply, struct stored_reading *out);
 

@@ -19,6 +19,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "domain/stored.h"
 #include "protocol/channel.h"
 #include "protocol/config_change.h"
 
@@ -168,6 +169,10 @@ static void on_scanned(void *arg, const struct redis_reply_view *reply)
     m->is_scanning = m->is_stale = false;
     if (reply->kind == REDIS_REPLIED_LOST)
         return; /* goes on when the command link is up */
+    if (stored_is_refused_for_now(reply)) {
+        bus_pause_reads(m->bus);
+        return;
+    }
     if (is_stale) {
         scan(m);
         return;
@@ -208,13 +213,19 @@ static void scan(struct bus_mirror *m)
     redis_link_command(b->command, args, 7, on_scanned, m);
 }
 
+void bus_mirror_go_on(struct bus *b)
+{
+    for (unsigned i = 0; i < b->mirror_count; i++)
+        scan(&b->mirrors[i]);
+}
+
 void bus_mirror_command_up(struct bus *b)
 {
     for (unsigned i = 0; i < b->mirror_count; i++) {
         if (!b->mirrors[i].is_filled)
             set_cursor(&b->mirrors[i], slice_str("0")); /* it may be another server */
-        scan(&b->mirrors[i]);
     }
+    bus_mirror_go_on(b);
 }
 
 /* --- the pattern -------------------------------------------------------------------------- */

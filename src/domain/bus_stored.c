@@ -14,6 +14,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "domain/bus_mirror.h"
 #include "domain/bus_priv.h"
 
 #include <stdlib.h>
@@ -454,6 +455,13 @@ static void on_again(void *arg)
     struct bus *b = arg;
     b->reads_pause = false;
     start_reads(b);
+    bus_mirror_go_on(b);
+}
+
+void bus_pause_reads(struct bus *b)
+{
+    b->reads_pause = true;
+    loop_timer_set(b->again_timer, AGAIN_MS);
 }
 
 /* A Redis that has just started takes subscribes and publications while it still loads what it
@@ -465,8 +473,7 @@ static void wait_for_store(struct bus *b, struct slice error)
         b->store_refuses = true;
         go_unanswered(b);
     }
-    b->reads_pause = true;
-    loop_timer_set(b->again_timer, AGAIN_MS);
+    bus_pause_reads(b);
 }
 
 /* One slot of a Cluster may stay refused, while all others answer. */

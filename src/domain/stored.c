@@ -205,7 +205,6 @@ static bool parse_log(const struct redis_reply_view *reply, struct stored_readin
     return true;
 }
 
-/* Refusals that pass by themselves. */
 static bool is_for_now(struct slice error)
 {
     static const char *const codes[] = {"LOADING ", "BUSY ", "MASTERDOWN ", "CLUSTERDOWN ",
@@ -218,13 +217,18 @@ static bool is_for_now(struct slice error)
     return false;
 }
 
+bool stored_is_refused_for_now(const struct redis_reply_view *reply)
+{
+    return reply->kind == REDIS_REPLIED_ERROR && is_for_now(reply->text);
+}
+
 /* Of a reply that is no reading. */
 static void judge(const struct redis_reply_view *reply, struct stored_reading *out)
 {
     out->status = STORED_BROKEN;
     if (reply->kind == REDIS_REPLIED_LOST)
         out->status = STORED_LOST;
-    else if (reply->kind == REDIS_REPLIED_ERROR && is_for_now(reply->text))
+    else if (stored_is_refused_for_now(reply))
         out->status = STORED_LATER;
 }
 

@@ -59,7 +59,7 @@ class FakeRedis:
                 connections.remove(sock)
 
     def _answer(self, sock, args):
-        if args[0].upper() == b"SUBSCRIBE":
+        if args[0].upper() in (b"SUBSCRIBE", b"PSUBSCRIBE"):
             self._subscribe(sock, args)
         else:
             sock.sendall(self.command(args))
@@ -76,7 +76,7 @@ class FakeRedis:
             self.subscribers.append(sock)
             self.others.remove(sock)
         for n, name in enumerate(args[1:], 1):
-            sock.sendall(b"*3\r\n$9\r\nsubscribe\r\n$%d\r\n%s\r\n:%d\r\n" % (len(name), name, n))
+            sock.sendall(array(text(args[0].lower()), text(name), b":%d\r\n" % n))
 
     def publish(self, channel, payload):
         for sock in list(self.subscribers):

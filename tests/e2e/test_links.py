@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from fake_redis import FakeStore
+from fake_redis import FakeStore, array, text
 from world import SLOWER, eventually
 
 SETTINGS = {"redis.canary_ms": 5000}
@@ -372,6 +372,24 @@ def test_the_last_word_counts_for_subscribes_that_wait(world, store, connect):
     assert {client.wait_for("ack")["id"] for _ in range(2)} == {1, 2}
     listed = {c["channel"]: (c["max_rate"], c["delta"]) for c in client.ask("list")["channels"]}
     assert listed == {"quote:A": (3, True), "quote:B": (5, True)}
+
+
+def test_a_fill_that_is_refused_for_now_goes_on(world, store, connect):
+    """A mirrored namespace is not filled before everything that is stored was found."""
+    pages = [b"-BUSY Redis is busy running a script.\r\n",
+             array(text(b"9"), array(text(b"{tc:quote:A}"))),
+             b"-BUSY Redis is busy running a script.\r\n",
+             array(text(b"0"), array(text(b"{tc:quote:B}")))]
+    command = store.command
+    store.command = lambda args: pages.pop(0) if b"'SCAN'" in args[1] else command(args)
+    store.values = {b"quote:A": (b"e", 1, b"1"), b"quote:B": (b"e", 2, b"2")}
+    node = world.node(store.url, settings=SETTINGS | {
+        "namespace.quote.mode": "latest", "namespace.quote.mirror": "yes"})
+    assert node.metric("tickcast_mirrored_channels") == 2
+    asked = len(store.scripts)
+    client = connect(node, channels="quote:A,quote:B")
+    assert {i["seq"] for i in client.items(2)} == {1, 2}
+    assert len(store.scripts) == asked
 
 
 # --- subscriptions that follow each other -------------------------------------------------------------
