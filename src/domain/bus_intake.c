@@ -166,8 +166,8 @@ enum intake_result bus_intake_take(struct bus_intake *in, struct bus_channel *c,
     *out = make(in, c, &head, stamp.payload);
     metrics_add(in->metrics, METRIC_PUBLICATIONS, 1);
     metrics_add(in->metrics, METRIC_PUBLICATION_BYTES, stamp.payload.len);
-    c->has_hole = false;
     if (is_numbered) {
+        c->has_hole = false;
         c->ts_ms = head.ts_ms;
         keep_last(c, *out);
     }

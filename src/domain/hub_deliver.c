@@ -242,11 +242,17 @@ static bool is_epoch(const struct hub_channel *c, const struct publication *p)
     return slice_equal(slice_of(c->epoch, c->epoch_len), publication_epoch(p));
 }
 
+/* Else it is a plain message on a stamped channel: shown, and no part of the sequence. */
+static bool is_value(const struct publication *p)
+{
+    return p->seq != 0 || p->cleared;
+}
+
 /* The channel goes on by one publication. Returns its item. */
 static struct item *advance(struct hub_channel *c, struct publication *p, uint64_t gap)
 {
     c->count += gap + 1;
-    c->is_doubtful = false;
+    c->is_doubtful = c->is_doubtful && !is_value(p);
     struct item *item = item_new(publication_ref(p), c->count);
     if (p->seq != 0 && !is_epoch(c, p)) {
         c->epoch_len = p->epoch_len;
@@ -260,9 +266,9 @@ static struct item *advance(struct hub_channel *c, struct publication *p, uint64
 
 static void keep_newest(struct hub_channel *c, struct item *item)
 {
-    bool is_value = item->p->seq != 0 || item->p->cleared;
-    replace(is_value ? &c->last : &c->plain, item);
-    if (is_value)
+    bool is_last = is_value(item->p);
+    replace(is_last ? &c->last : &c->plain, item);
+    if (is_last)
         replace(&c->plain, NULL);
 }
 

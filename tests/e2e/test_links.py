@@ -374,6 +374,21 @@ def test_the_last_word_counts_for_subscribes_that_wait(world, store, connect):
     assert listed == {"quote:A": (3, True), "quote:B": (5, True)}
 
 
+def test_a_plain_message_says_nothing_about_the_sequence(world, store, connect):
+    """On a stamped channel whose stored state is lost: who comes back may have missed something."""
+    store.values[b"quote:A"] = (b"e", 7, b"7")
+    node = world.node(store.url, settings=SETTINGS)
+    client = connect(node, channels="quote:A")
+    assert client.item()["seq"] == 7
+    store.values.clear()
+    store.cut(store.subscribers + store.others)
+    assert client.wait_for("state", feed="ok")["suspect"] == ["quote:A"]
+    store.publish(b"tc:quote:A", b"1")
+    assert client.item()["plain"] is True
+    ack = connect(node).subscribe("quote:A", since={"quote:A": {"epoch": "e", "seq": 7}})
+    assert ack["suspect"] == ["quote:A"] and "recovered" not in ack
+
+
 def test_a_fill_that_is_refused_for_now_goes_on(world, store, connect):
     """A mirrored namespace is not filled before everything that is stored was found."""
     pages = [b"-BUSY Redis is busy running a script.\r\n",
