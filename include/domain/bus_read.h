@@ -25,6 +25,7 @@ struct bus_read {
     bool is_flying;        /* asked, and not yet answered */
     bool holds_nothing;    /* it takes too much or too long: messages go out as they come */
     bool is_load;          /* RENEW: begun by a load, so the value is to be given as a snapshot */
+    bool is_unread;        /* RENEW: in the place of a load, which is still to come */
     bool is_certain;       /* RENEW: whatever the stored number is */
     bool has_first;        /* RENEW: the message that began it is the first that is kept back */
     uint64_t log_from;     /* STORED_NO_LOG: value only */

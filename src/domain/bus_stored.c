@@ -378,7 +378,9 @@ void bus_on_regressed(struct bus *b, struct bus_channel *c, struct slice payload
         return;
     }
     struct stamp stamp = {0};
+    bool is_unread = c->read != NULL && c->read->kind == BUS_READ_LOAD;
     struct bus_read *r = bus_read_new(b, c, BUS_READ_RENEW, STORED_NO_LOG);
+    r->is_unread = is_unread;
     log_often(LOG_FAULTS, LOG_WARN, "numbers_went_back", LOG_SLICE("channel", bus_channel_name(c)),
               LOG_INT("seq", c->seq));
     if (stamp_parse(payload, &stamp) == STAMP_OK)
@@ -411,11 +413,15 @@ static void on_not_renewed(struct bus_read *r)
         bus_read_start(r);
         return;
     }
-    bool has_first = r->has_first;
+    bool has_first = r->has_first, is_unread = r->is_unread;
     bus_read_end(r);
     if (has_first) {
         free(shift_held(b, &c->held));
         metrics_add(b->setup.metrics, METRIC_DROPPED_STALE, 1);
+    }
+    if (is_unread) {
+        bus_load(b, c); /* what is kept back follows that */
+        return;
     }
     bus_release_held(b, c);
     go_on(b, c);

@@ -88,6 +88,29 @@ def test_a_stray_number_costs_no_message_behind_it(world, store, connect):
     assert not any("missed" in i or "epoch" in i for i in items)
 
 
+def test_stray_numbers_take_the_place_of_no_read(world, store, connect):
+    """They come while nothing can be read nor kept back, and what was missed is still to be read."""
+    node = world.node(store.url, settings=SETTINGS | {"namespace.trade.history": 100})
+    client = connect(node)
+    client.subscribe("trade:A")
+    store.stamp(b"trade:A", b"e", 10)
+    assert client.item()["seq"] == 10
+    store.lets_through.clear()
+    asked = len(store.scripts)
+    store.cut(store.subscribers + store.others)
+    eventually(store.waiting(asked + 1))
+    store.is_closed = True
+    store.cut(store.others)
+    store.stamp(b"trade:A", b"e", 4)
+    store.stamp(b"trade:A", b"e", 3)
+    node.wait_metric("tickcast_publications_dropped_total", 2, reason="stale_seq")
+    store.values[b"trade:A"] = (b"e", 12, b"12")
+    store.logs[b"trade:A"] = [(n, b"%d" % n) for n in range(1, 13)]
+    store.lets_through.set()
+    store.is_closed = False
+    assert [(i["seq"], i.get("epoch")) for i in client.items(2)] == [(11, None), (12, None)]
+
+
 def test_what_a_failover_without_a_command_link_costs_is_said(world, store, connect):
     store.values[b"quote:A"] = (b"e", 11, b"11")
     node = world.node(store.url, settings=SETTINGS)
