@@ -15,6 +15,7 @@
 #include "base/map.h"
 #include "base/wheel.h"
 #include "domain/cohort.h"
+#include "domain/notes.h"
 #include "domain/session_ids.h"
 #include "domain/standing.h"
 #include "protocol/errors.h"
@@ -50,13 +51,6 @@ struct channel_follower {
     uint32_t delta : 1;
 };
 
-/* A session whose next item of a channel is its own affair: it has had no item yet, so that one
- * must carry the epoch, or its snapshot is newer than what the others of its cohort have. */
-struct channel_note {
-    struct session *session;
-    struct standing at; /* items up to at.seen are skipped */
-};
-
 /* A recovery that is under way: it keeps what comes meanwhile. */
 struct channel_recorder {
     struct sub_request *request;
@@ -87,9 +81,7 @@ struct hub_channel {
     uint32_t cohort_cap;
     struct sub_request **waiting; /* subscribes to be answered once it is live */
     uint32_t waiting_count;
-    struct channel_note *notes;
-    uint32_t note_count;
-    uint32_t note_cap;
+    struct notes notes;
     uint32_t delta_count; /* followers that want patches */
     struct channel_recorder *recorders;
     uint32_t recorder_count;

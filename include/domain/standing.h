@@ -2,7 +2,7 @@
  * standing.h - where one client stands in one subscription, and what that means for its next item.
  *
  * Clients in step need none: the stream of their cohort brings everything. It is kept for those
- * that lag (catchup.h), and for those whose next item is their own affair (struct channel_note).
+ * that lag (catchup.h), and for those whose next item is their own affair (notes.h).
  * Owner: the worker's thread.
  */
 #ifndef TICKCAST_DOMAIN_STANDING_H

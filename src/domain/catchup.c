@@ -54,14 +54,11 @@ struct standing catchup_standing(struct session *s, uint32_t sub_index)
 
 const struct standing *catchup_peek(const struct session *s, uint32_t index)
 {
-    const struct hub_channel *c = s->cohort->subs[index].channel;
+    struct notes *notes = &s->cohort->subs[index].channel->notes;
     if (s->catchup != NULL)
         return &s->catchup->at[index];
-    for (uint32_t i = 0; s->note_count > 0 && i < c->note_count; i++) {
-        if (c->notes[i].session == s)
-            return &c->notes[i].at;
-    }
-    return NULL;
+    uint32_t place = s->note_count > 0 ? notes_find(notes, s) : NOTES_NONE;
+    return place != NOTES_NONE ? &notes->list[place].at : NULL;
 }
 
 /* Is there something that the stream of the cohort will not bring? */

@@ -50,7 +50,7 @@ void hub_unpin(struct hub *h, struct hub_channel *c)
         item_unref(c->plain);
     free(c->cohorts);
     free(c->waiting);
-    free(c->notes);
+    notes_fini(&c->notes);
     free(c->recorders);
     free(c);
 }

@@ -92,35 +92,24 @@ struct frame *hub_pack(struct hub *h, struct frame *plain, struct cohort_format 
 
 void hub_add_note(struct hub_channel *c, struct session *s, const struct standing *at)
 {
-    if (c->note_count == c->note_cap) {
-        c->note_cap = c->note_cap != 0 ? c->note_cap * 2 : 2;
-        c->notes = mem_realloc(c->notes, c->note_cap * sizeof *c->notes);
-    }
-    c->notes[c->note_count++] = (struct channel_note){.session = s, .at = *at};
+    notes_add(&c->notes, s, at);
     s->note_count++;
 }
 
-static void remove_note(struct hub_channel *c, uint32_t index)
+static void remove_note(struct hub_channel *c, uint32_t place)
 {
-    c->notes[index].session->note_count--;
-    c->notes[index] = c->notes[--c->note_count];
-    if (c->note_count > 0)
-        return;
-    free(c->notes);
-    c->notes = NULL;
-    c->note_cap = 0;
+    c->notes.list[place].session->note_count--;
+    notes_remove(&c->notes, place);
 }
 
 bool hub_take_note(struct hub_channel *c, struct session *s, struct standing *at)
 {
-    for (uint32_t i = 0; s->note_count > 0 && i < c->note_count; i++) {
-        if (c->notes[i].session != s)
-            continue;
-        *at = c->notes[i].at;
-        remove_note(c, i);
-        return true;
-    }
-    return false;
+    uint32_t place = s->note_count > 0 ? notes_find(&c->notes, s) : NOTES_NONE;
+    if (place == NOTES_NONE)
+        return false;
+    *at = c->notes.list[place].at;
+    remove_note(c, place);
+    return true;
 }
 
 void hub_drop_note(struct hub_channel *c, struct session *s)
@@ -171,12 +160,13 @@ static bool is_noted_in(const struct hub_channel *c, const struct channel_note *
 static struct served serve_notes(struct hub_channel *c, const struct cohort *only,
                                  struct item *item)
 {
-    struct served served = {.list = mem_alloc(c->note_count * sizeof(struct session *))};
-    for (uint32_t i = c->note_count; i > 0; i--) {
-        if (!is_noted_in(c, &c->notes[i - 1], only))
+    struct served served = {.list = mem_alloc(c->notes.count * sizeof(struct session *))};
+    for (uint32_t i = c->notes.count; i > 0; i--) {
+        struct channel_note *note = &c->notes.list[i - 1];
+        if (!is_noted_in(c, note, only))
             continue;
-        served.list[served.count++] = c->notes[i - 1].session;
-        if (serve_note(c, &c->notes[i - 1], item))
+        served.list[served.count++] = note->session;
+        if (serve_note(c, note, item))
             remove_note(c, i - 1);
     }
     return served;
@@ -193,7 +183,7 @@ void hub_append_noted(struct hub_channel *c, struct cohort *cohort, uint32_t sub
                       struct item *item, enum publication_form form, uint64_t missed)
 {
     struct served served = {0};
-    if (c->note_count > 0)
+    if (c->notes.count > 0)
         served = serve_notes(c, cohort, item);
     cohort_append(cohort, item, sub_index, form, missed);
     step_over_all(&served);
@@ -323,7 +313,7 @@ void hub_deliver(struct hub *h, struct publication *p, uint64_t gap)
     for (uint32_t i = c->recorder_count; i > 0; i--) /* one that overflows takes itself off */
         session_record(c->recorders[i - 1].request, c->recorders[i - 1].recovery, item, gap);
     struct served served = {0};
-    if (c->note_count > 0)
+    if (c->notes.count > 0)
         served = serve_notes(c, NULL, item);
     append_to_followers(c, item, form, with_patch, gap);
     step_over_all(&served);

@@ -35,8 +35,8 @@ static bool is_any_noted(const struct hub *h)
     size_t it = 0;
     const struct hub_channel *c;
     while ((c = map_next(&h->channels, &it)) != NULL) {
-        for (uint32_t i = 0; i < c->note_count; i++) {
-            if (is_open(c, &c->notes[i].at))
+        for (uint32_t i = 0; i < c->notes.count; i++) {
+            if (is_open(c, &c->notes.list[i].at))
                 return true;
         }
     }
