@@ -19,6 +19,7 @@
 #include <event2/buffer.h>
 #include <event2/event.h>
 #include <event2/http.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,13 +38,23 @@ struct ops_http {
     char address[LISTENER_ADDRESS_BYTES];
 };
 
+static void add_length(struct evkeyvalq *headers, size_t len)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%zu", len);
+    evhttp_add_header(headers, "Content-Length", text);
+}
+
 void ops_http_reply(struct evhttp_request *request, int status, const char *type,
                     const struct buf *body)
 {
     struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
     evhttp_add_header(headers, "Content-Type", type);
     evhttp_add_header(headers, "Cache-Control", "no-store");
-    evbuffer_add(evhttp_request_get_output_buffer(request), body->data, body->len);
+    if (evhttp_request_get_command(request) == EVHTTP_REQ_HEAD)
+        add_length(headers, body->len); /* libevent would send a body too, if it were given one */
+    else
+        evbuffer_add(evhttp_request_get_output_buffer(request), body->data, body->len);
     ops_http_access_end(request, status);
     evhttp_send_reply(request, status, NULL, NULL);
 }

@@ -319,6 +319,22 @@ def test_methods(alone, path, method, allow):
     assert reply.json().keys() == {"code", "name", "message"}
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/api/v1/nodes",
+                                  "/api/v1/channels", "/api/v1/clients", "/nothing"])
+def test_head_is_answered_without_a_body(alone, path):
+    """A body would be taken for the answer to the next request of the connection."""
+    import http.client
+    connection = http.client.HTTPConnection(alone.ops, timeout=10)
+    for method in ("HEAD", "GET"):
+        connection.request(method, path)
+        reply = connection.getresponse()
+        body = reply.read()
+        assert reply.status == (404 if path == "/nothing" else 200)
+        assert int(reply.headers["content-length"]) > 0
+        assert (body == b"") == (method == "HEAD")
+    connection.close()
+
+
 def test_a_client_that_does_not_wait(alone):
     import socket
     host, port = alone.ops.rsplit(":", 1)
