@@ -16,9 +16,11 @@
 #include "surface/ops_http_publish.h"
 #include "surface/ops_http_reply.h"
 
+#include <errno.h>
 #include <event2/buffer.h>
 #include <event2/event.h>
 #include <event2/http.h>
+#include <event2/listener.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,11 +28,14 @@
 #define HEAD_BYTES_MAX 16384
 /* What libevent refuses by itself, with a page for people; what a route refuses is below it. */
 #define BODY_BYTES_MAX (2 * OPS_PUBLISH_BODY_MAX)
-#define TIMEOUT_S      10 /* of silence on a connection */
+#define TIMEOUT_S      10  /* of silence on a connection */
+#define PAUSE_MS       100 /* when descriptors ran out */
 
 struct ops_http {
     struct ops_http_setup setup;
     struct evhttp *http;
+    struct evconnlistener *listener; /* evhttp's */
+    struct loop_timer *resume;       /* accepts again */
     struct ops_publisher *publisher;
     struct ops_fleet *fleet;
     struct ops_inspector *inspector;
@@ -187,6 +192,42 @@ static void on_request(struct evhttp_request *request, void *arg)
     }
 }
 
+/* libevent tells its own object, and there is one operator's listener in a process. */
+static struct ops_http *accepting;
+
+/* Most likely descriptors ran out. Who wants to connect stays in the backlog, and would wake us
+ * without end. */
+static void on_accept_error(struct evconnlistener *listener, void *arg)
+{
+    (void)arg;
+    const char *reason = strerror(errno);
+    struct ops_http *o = accepting;
+    evconnlistener_disable(listener);
+    loop_timer_set(o->resume, PAUSE_MS);
+    metrics_add(o->setup.metrics[0], METRIC_ACCEPT_PAUSES, 1);
+    log_warn("accept_paused", LOG_STR("reason", reason), LOG_INT("pause_ms", PAUSE_MS));
+}
+
+static void on_resume(void *arg)
+{
+    struct ops_http *o = arg;
+    evconnlistener_enable(o->listener);
+}
+
+/* False: it cannot be listened on. */
+static bool serve_socket(struct ops_http *o, int fd)
+{
+    struct evhttp_bound_socket *bound =
+        o->http != NULL ? evhttp_accept_socket_with_handle(o->http, fd) : NULL;
+    if (bound == NULL)
+        return false;
+    o->listener = evhttp_bound_socket_get_listener(bound);
+    o->resume = loop_timer_new(o->setup.loop, on_resume, o);
+    accepting = o;
+    evconnlistener_set_error_cb(o->listener, on_accept_error);
+    return true;
+}
+
 struct ops_http *ops_http_new(const struct ops_http_setup *setup, int fd, struct buf *error)
 {
     struct ops_http *o = mem_zalloc(sizeof *o);
@@ -195,7 +236,7 @@ struct ops_http *ops_http_new(const struct ops_http_setup *setup, int fd, struct
         o->lag = loop_lag_new(setup->loop, setup->metrics[0]);
     listener_write_address(fd, o->address);
     o->http = evhttp_new(loop_base(setup->loop));
-    if (o->http == NULL || evhttp_accept_socket(o->http, fd) != 0) {
+    if (!serve_socket(o, fd)) {
         buf_printf(error, "cannot serve HTTP on %s", o->address);
         if (o->http != NULL)
             evhttp_free(o->http);
@@ -252,6 +293,8 @@ void ops_http_free(struct ops_http *o)
     if (o->publisher != NULL)
         ops_publisher_free(o->publisher);
     evhttp_free(o->http);
+    loop_timer_free(o->resume);
+    accepting = NULL;
     ops_http_access_init(NULL);
     loop_lag_free(o->lag);
     free(o);

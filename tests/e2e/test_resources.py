@@ -169,6 +169,27 @@ def test_descriptors_run_out_and_come_back(world, redis, connect, workers):
     assert node.metric("tickcast_accept_pauses_total") >= 1
 
 
+def test_the_ops_listener_pauses_when_descriptors_run_out(world, redis, connect):
+    """The main thread would spin, and libevent write a warning of its own at each turn."""
+    node = world.node(redis, files=64)
+    client = connect(node)
+    host, port = node.ops.rsplit(":", 1)
+    crowd = [socket.create_connection((host, int(port))) for _ in range(100)]
+    try:
+        eventually(lambda: "event=accept_paused" in node.log())
+        begun, used = time.monotonic(), cpu_seconds(node.pid)
+        while time.monotonic() - begun < 1:
+            client.nothing_more()
+            time.sleep(0.1)  # leaves the node to itself, to see whether it spins
+        assert cpu_seconds(node.pid) - used < 0.5, "spinning while out of descriptors"
+        assert "[warn]" not in node.log()
+    finally:
+        for sock in crowd:
+            sock.close()
+    eventually(lambda: node.descriptors() < 40, what="descriptors to come back")
+    assert node.metric("tickcast_accept_pauses_total") >= 1
+
+
 def test_a_flood_of_log_lines_that_nobody_reads(world, redis, connect):
     """Standard error is a pipe that is full: lines are dropped and counted, clients are served."""
     read_end, write_end = os.pipe()
