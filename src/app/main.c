@@ -2,8 +2,9 @@
  * main.c - the command line of a node.
  *
  * Standard output carries one line, when the listeners are bound; everything else goes to
- * standard error. Exit status: 0 after an orderly end, 1 when the node could not start, 2 for a
- * command line, configuration or inherited socket that is wrong.
+ * standard error. Exit status: 0 after an orderly end, 1 when the node could not start or what was
+ * asked for could not be printed, 2 for a command line, configuration or inherited socket that is
+ * wrong.
  */
 #include "app/reload.h"
 #include "app/server.h"
@@ -39,13 +40,22 @@ static int fail_usage(const char *what, const char *argument)
     return EXIT_USAGE;
 }
 
+/* A configuration that a full disk cut off would be taken for a whole one. */
+static int finish_output(void)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return EXIT_SUCCESS;
+    fputs("tickcast: cannot write to standard output\n", stderr);
+    return EXIT_FAILURE;
+}
+
 static int print_reference(void)
 {
     struct buf text = {0};
     config_print_reference(&text);
     fwrite(text.data, 1, text.len, stdout);
     buf_fini(&text);
-    return EXIT_SUCCESS;
+    return finish_output();
 }
 
 /* Reads the command line. Returns -1 to go on, else the exit status. */
@@ -64,12 +74,12 @@ static int read_arguments(int argc, char **argv, struct arguments *out)
             out->check_only = true;
         } else if (strcmp(arg, "--version") == 0) {
             puts("tickcast " TICKCAST_VERSION);
-            return EXIT_SUCCESS;
+            return finish_output();
         } else if (strcmp(arg, "--print-config") == 0) {
             return print_reference();
         } else if (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0) {
             fputs(usage, stdout);
-            return EXIT_SUCCESS;
+            return finish_output();
         } else {
             return fail_usage("unknown argument", arg);
         }

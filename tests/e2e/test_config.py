@@ -122,6 +122,15 @@ def test_version():
     assert re.fullmatch(r"tickcast \d+\.\d+\.\d+\S*\n", done.stdout), done.stdout
 
 
+@pytest.mark.parametrize("argument", ["--version", "--help", "--print-config"])
+def test_what_cannot_be_printed_is_a_failure(argument):
+    """A reference configuration that a full disk cut off is no success."""
+    with open("/dev/full", "w", encoding="ascii") as full:
+        done = subprocess.run([str(TICKCAST), argument], stdout=full, stderr=subprocess.PIPE,
+                              text=True, timeout=10 * SLOWER)
+    assert (done.returncode, done.stderr) == (1, "tickcast: cannot write to standard output\n")
+
+
 def test_the_built_in_defaults_are_valid():
     assert run("-t").returncode == 0
 
