@@ -6,7 +6,7 @@
  *                    <─seq, epoch─┘
  *
  * What is published on one channel through one store takes its numbers in the order of the calls,
- * also when Redis has to be told the script anew.
+ * also when Redis has to be told the script anew; what another one has passed meanwhile is refused.
  *
  * Owner: the main thread.
  */

@@ -11,6 +11,9 @@
  *
  *      sent  A B C        answers  A noscript, B noscript, C noscript
  *      held        D E    sent     A (EVAL) B C D E (EVALSHA)
+ *
+ * Another publisher may bring the script back between two of these, and C is published. Then what
+ * was refused before it on its channel has been passed, and is not sent again.
  */
 #include "domain/store.h"
 
@@ -97,6 +100,20 @@ static void finish_by_reply(struct request *r, const struct redis_reply_view *re
 
 static void send_held(struct store *s);
 
+static void refuse_passed(const struct request *published)
+{
+    const struct store_result passed = {
+        .status = STORE_REFUSED,
+        .error = slice_str("a later publication of the channel came first")};
+    struct list *next;
+    for (struct list *at = published->store->stamped.next; at != &published->in_flight; at = next) {
+        struct request *r = list_entry(at, struct request, in_flight);
+        next = at->next;
+        if (slice_equal(r->name, published->name))
+            finish(r, &passed);
+    }
+}
+
 static void on_stamped_reply(void *arg, const struct redis_reply_view *reply)
 {
     struct request *r = arg;
@@ -107,6 +124,8 @@ static void on_stamped_reply(void *arg, const struct redis_reply_view *reply)
         r->is_again = true;
         s->is_held = true;
     } else {
+        if (s->is_held && reply->kind == REDIS_REPLIED_ARRAY)
+            refuse_passed(r);
         finish_by_reply(r, reply, true);
     }
     if (s->is_held && s->sent == 0)

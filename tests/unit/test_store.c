@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #define NOSCRIPT "-NOSCRIPT No matching script.\r\n"
+#define PASSED   "a later publication of the channel came first"
 
 struct shop {
     struct world world;
@@ -218,6 +219,29 @@ static void text_is_sent_once_and_order_kept(void)
     shop_close(&shop);
 }
 
+/* Another node brought the script back between two of ours: the first must not come after the
+ * second, neither in Redis nor at clients. What is of another channel may. */
+static void what_was_passed_is_refused(void)
+{
+    struct shop shop;
+    shop_open(&shop);
+    publish(&shop, "A", "alpha");
+    store_publish(shop.store, slice_str("quote:B"), slice_str("other"), 5, 60, on_done,
+                  caller_new(&shop, "B"));
+    publish(&shop, "C", "second");
+    publish(&shop, "D", "third");
+    CU_ASSERT(await_received(&shop.world, "third"));
+    buf_clear(&shop.world.received);
+    server_say(&shop.world, NOSCRIPT NOSCRIPT "*2\r\n:1\r\n$1\r\ne\r\n" NOSCRIPT);
+    CU_ASSERT(await_done(&shop, "A refused " PASSED ";C ok 1@e;"));
+    const char *const order[] = {"EVAL\r\n", "other", "EVALSHA\r\n", "third", NULL};
+    CU_ASSERT(await_in_order(&shop, order));
+    CU_ASSERT_FALSE(has_bytes(&shop.world.received, "alpha"));
+    server_say(&shop.world, "*2\r\n:1\r\n$1\r\ne\r\n*2\r\n:2\r\n$1\r\ne\r\n");
+    CU_ASSERT(await_done(&shop, "A refused " PASSED ";C ok 1@e;B ok 1@e;D ok 2@e;"));
+    shop_close(&shop);
+}
+
 static void unknown_twice_is_refused(void)
 {
     struct shop shop;
@@ -339,6 +363,7 @@ static const struct unit_test tests[] = {
     {"plain is a publish", plain_is_a_publish},
     {"odd answers refuse", odd_answers_refuse},
     {"text is sent once and order kept", text_is_sent_once_and_order_kept},
+    {"what was passed is refused", what_was_passed_is_refused},
     {"unknown twice is refused", unknown_twice_is_refused},
     {"lost with the link", lost_with_the_link},
     {"lost at once while down", lost_at_once_while_down},
