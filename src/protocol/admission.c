@@ -1,5 +1,6 @@
 /*
- * admission.c - one atomic number for the rate, one for the queue of those who were refused.
+ * admission.c - one atomic number for the rate, one for the queue of those who were refused, and one
+ * for the places.
  */
 #include "protocol/admission.h"
 
@@ -54,4 +55,19 @@ enum admission_verdict admission_ask(struct admission *a, uint64_t per_second, u
         next = later_of(due, now_ns) + period_ns;
     } while (!atomic_compare_exchange_weak(&a->due_ns, &due, next));
     return ADMITTED;
+}
+
+bool admission_take_place(struct admission *a, uint64_t places)
+{
+    uint64_t taken = atomic_load(&a->taken);
+    do {
+        if (taken >= places)
+            return false;
+    } while (!atomic_compare_exchange_weak(&a->taken, &taken, taken + 1));
+    return true;
+}
+
+void admission_free_place(struct admission *a)
+{
+    atomic_fetch_sub(&a->taken, 1);
 }

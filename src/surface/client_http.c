@@ -203,15 +203,6 @@ static bool is_origin_allowed(const struct conn *c, const struct http_head *head
     return host.len > 0 && is_same_text(host, http_head_find(head, "host"));
 }
 
-static bool is_full(const struct conn *c)
-{
-    const struct config *config = c->worker->config;
-    uint64_t here = metrics_get(&c->worker->metrics, METRIC_CONNECTIONS);
-    /* Sockets are spread evenly, so each worker may take its share, rounded up. */
-    uint64_t workers = (uint64_t)config->node.workers;
-    return here >= ((uint64_t)config->listen.max_connections + workers - 1) / workers;
-}
-
 /* What is asked for in the query. */
 struct ws_query {
     struct buf channels;
@@ -259,12 +250,12 @@ static void refuse_for_now(struct conn *c, unsigned retry_s, const char *why, en
 }
 
 /* Is there room, now? False: it was refused. Last of all checks: who is refused for something else
- * takes nobody's place. */
+ * takes nobody's place. The place is the connection's until on_closed. */
 static bool admit(struct conn *c)
 {
     const struct worker *w = c->worker;
     unsigned retry_s = 0;
-    if (is_full(c)) {
+    if (!admission_take_place(w->admission, (uint64_t)w->config->listen.max_connections)) {
         refuse_for_now(c, RETRY_FULL_S, "the node has all clients it may have",
                        METRIC_REFUSED_FULL);
         return false;
@@ -274,11 +265,12 @@ static bool admit(struct conn *c)
     case ADMITTED: return true;
     case REFUSED_DRAINING:
         refuse_for_now(c, RETRY_DRAINING_S, "the node is draining", METRIC_REFUSED_DRAINING);
-        return false;
+        break;
     case REFUSED_RATE:
         refuse_for_now(c, retry_s, "too many clients come at once", METRIC_REFUSED_RATE);
-        return false;
+        break;
     }
+    admission_free_place(w->admission);
     return false;
 }
 
@@ -440,6 +432,7 @@ static void on_drained(struct conn *c)
 
 static void on_closed(struct conn *c)
 {
+    admission_free_place(c->worker->admission);
     access_log_ended(c);
     if (c->upper != NULL)
         session_free(c->upper);

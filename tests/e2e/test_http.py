@@ -189,9 +189,10 @@ def test_echo_is_off_unless_asked_for(world, redis, wire):
 
 # --- limits -----------------------------------------------------------------------------------
 
-def test_503_at_max_connections(world, redis, wire, connect):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_503_at_max_connections(world, redis, wire, connect, workers):
     """With Retry-After, before the 101; a place that was freed is given again."""
-    node = world.node(redis, settings={"listen.max_connections": 3})
+    node = world.node(redis, settings={"listen.max_connections": 3, "node.workers": workers})
     clients = [connect(node) for _ in range(3)]
     one = wire(node)
     status, headers, _ = refused(one, one.request())
@@ -204,6 +205,18 @@ def test_503_at_max_connections(world, redis, wire, connect):
     node.wait_metric("tickcast_connections", 2)
     connect(node)
     assert node.ops_get("/healthz").status == 200
+
+
+def test_no_503_while_there_is_room(world, redis, wire, connect):
+    """Not on the busier of two workers either, to which a silent socket on the other one leads."""
+    node = world.node(redis, settings={"listen.max_connections": 2, "node.workers": 2})
+    first = connect(node)
+    wire(node)
+    node.wait_metric("tickcast_sockets", 2)
+    second = connect(node)
+    assert node.metric("tickcast_connections") == 2
+    first.nothing_more()
+    second.nothing_more()
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -20,6 +20,19 @@ static void test_states(void)
     CU_ASSERT_EQUAL(admission_ask(&a, 0, 1, &retry_s), ADMITTED);
 }
 
+static void test_places(void)
+{
+    struct admission a = {0};
+    CU_ASSERT_FALSE(admission_take_place(&a, 0));
+    CU_ASSERT(admission_take_place(&a, 2));
+    CU_ASSERT(admission_take_place(&a, 2));
+    CU_ASSERT_FALSE(admission_take_place(&a, 2));
+    CU_ASSERT_FALSE(admission_take_place(&a, 1)); /* fewer since a reload */
+    admission_free_place(&a);
+    CU_ASSERT_FALSE(admission_take_place(&a, 1));
+    CU_ASSERT(admission_take_place(&a, 2));
+}
+
 /* In any second at most so many, whenever it begins; and nearly as many are let in. */
 static void check_rate(uint64_t per_second, uint64_t step_ns)
 {
@@ -102,6 +115,7 @@ static void test_the_refused_queue_up(void)
 
 static const struct unit_test tests[] = {
     {"states", test_states},
+    {"places", test_places},
     {"rates", test_rates},
     {"the last nanosecond", test_the_last_nanosecond},
     {"bursts", test_bursts},
