@@ -35,9 +35,9 @@ def fleet_redis(module_world):
 def fleet(module_world, fleet_redis):
     nodes = [module_world.node(fleet_redis, name=name, ready=False, settings={"node.workers": 2})
              for name in ("n1", "n2", "n3")]
-    eventually(lambda: ids(nodes[0]) == ["n1", "n2", "n3"], 10 * SLOWER, "three nodes")
     for node in nodes:
-        node.wait_ready()
+        node.wait_ready()  # before, there is no Redis to be asked
+    eventually(lambda: ids(nodes[0]) == ["n1", "n2", "n3"], 10 * SLOWER, "three nodes")
     return nodes
 
 
