@@ -18,6 +18,7 @@
 #include "base/mem.h"
 #include "protocol/channel.h"
 #include "protocol/config_change.h"
+#include "protocol/session_state.h"
 #include "protocol/stamp.h"
 
 #include <stdio.h>
@@ -25,6 +26,9 @@
 
 #define LINGER_TICK_MS 100
 #define LINGER_SLOTS   256
+
+#define MESSAGE_BYTES_MIN 4096 /* that the subscriber link lets through in any case */
+
 /* --- Redis names --------------------------------------------------------------------------- */
 
 /* Writes prefix and channel name into out and returns it as a slice. */
@@ -346,11 +350,24 @@ static bool is_oversize(const struct bus *b, struct slice message)
     return stamp_parse(message, &stamp) != STAMP_OK || stamp.payload.len > limit;
 }
 
+/* What nodes and operators say is no publication, and not bounded as one. */
+static bool take_own(struct bus *b, struct slice name, struct slice channel, struct slice payload)
+{
+    if (bus_trace_hear(b, channel, payload))
+        return true;
+    if (!slice_equal(name, slice_str(b->admin_channel)))
+        return feed_health_on_message(b->health, channel, payload);
+    b->setup.on_admin(b->setup.on_admin_arg, payload);
+    return true;
+}
+
 static void on_message(void *arg, struct slice name, struct slice payload)
 {
     struct bus *b = arg;
     struct slice channel = without_prefix(b, name);
     struct bus_channel *c = map_get(&b->channels, map_hash(channel), channel);
+    if (c == NULL && take_own(b, name, channel, payload))
+        return;
     if (is_oversize(b, payload)) {
         on_oversize(b, name, payload.len);
         return;
@@ -365,12 +382,7 @@ static void on_message(void *arg, struct slice name, struct slice payload)
             bus_trace_message(b, c, payload, taken);
         return;
     }
-    if (bus_trace_hear(b, channel, payload))
-        return;
-    if (slice_equal(name, slice_str(b->admin_channel)))
-        b->setup.on_admin(b->setup.on_admin_arg, payload);
-    else if (!feed_health_on_message(b->health, channel, payload))
-        metrics_add(b->setup.metrics, METRIC_DROPPED_CHANNEL, 1);
+    metrics_add(b->setup.metrics, METRIC_DROPPED_CHANNEL, 1);
 }
 
 static void on_error_reply(void *arg, struct slice text)
@@ -551,10 +563,24 @@ void bus_forget_hubs(struct bus *b)
     b->hub_count = 0;
 }
 
+/* What the links let through. More than a publication may hold comes over both: sessions and names,
+ * canaries, notes of traces, and admin commands. */
+static size_t reply_limit(const struct config *config)
+{
+    size_t bytes = (size_t)config->limits.payload_bytes;
+    return bytes > SESSION_STATE_BYTES_MAX ? bytes : SESSION_STATE_BYTES_MAX;
+}
+
+static size_t message_limit(const struct config *config)
+{
+    size_t bytes = (size_t)config->limits.payload_bytes + STAMP_BYTES_MAX;
+    return bytes > MESSAGE_BYTES_MIN ? bytes : MESSAGE_BYTES_MIN;
+}
+
 void bus_start(struct bus *b)
 {
     const struct config *config = b->setup.config;
-    struct redis_link_config link = {.payload_bytes = (size_t)config->limits.payload_bytes};
+    struct redis_link_config link = {.payload_bytes = reply_limit(config)};
     const char *why;
     if (!redis_url_parse(config->redis.url, &link.url, &why))
         abort(); /* the configuration was checked when it was loaded */
@@ -562,7 +588,7 @@ void bus_start(struct bus *b)
     struct event_base *base = loop_base(b->setup.loop);
     b->command = redis_link_new(base, b->setup.dns, &link, &command_ops, b);
     link.is_subscriber = true;
-    link.payload_bytes += STAMP_BYTES_MAX;
+    link.payload_bytes = message_limit(config);
     b->subscriber = redis_link_new(base, b->setup.dns, &link, &subscriber_ops, b);
     const struct feed_health_setup health = {
         .loop = b->setup.loop,
@@ -583,9 +609,9 @@ void bus_start(struct bus *b)
  * limit ends the link: that of the command link only rises. */
 static void set_link_limits(struct bus *b, const struct config *next)
 {
-    size_t bytes = (size_t)next->limits.payload_bytes;
+    size_t bytes = reply_limit(next);
     if (b->subscriber != NULL)
-        redis_link_set_payload_bytes(b->subscriber, bytes + STAMP_BYTES_MAX);
+        redis_link_set_payload_bytes(b->subscriber, message_limit(next));
     b->reply_bytes = bytes > b->reply_bytes ? bytes : b->reply_bytes;
     if (b->command != NULL)
         redis_link_set_payload_bytes(b->command, b->reply_bytes);

@@ -9,6 +9,7 @@ import pytest
 
 from client import Client
 from wire import CLOSE
+from world import http_request
 
 EPOCH = re.compile(r"[0-9A-Za-z_-]{1,32}")
 
@@ -153,6 +154,20 @@ def test_a_publication_over_payload_bytes_is_dropped(world, redis, connect):
     assert client.item()["data"] == "x" * 998
     node.wait_metric("tickcast_publications_dropped_total", 2, reason="too_large")
     assert node.is_ready()
+
+
+def test_a_limit_below_what_the_node_itself_says(world, redis, connect, operator):
+    """Canaries, epochs and admin commands are no publications: it gets ready, and publishes."""
+    node = world.node(redis, settings={"limits.payload_bytes": 1})
+    client = connect(node, channels="quote:ONE,trade:ONE")
+    client.wait_for("ack")
+    sent = [{"channel": "quote:ONE", "data": 1}, {"channel": "quote:ONE", "data": 22},
+            {"channel": "trade:ONE", "data": 3}]
+    reply = http_request(node.ops, "/api/v1/publish", "POST", json.dumps(sent)).json()
+    assert [r.get("name") for r in reply["results"]] == [None, "too_large", None]
+    assert sorted(item["data"] for item in client.items(2)) == [1, 3]
+    assert operator.ask(cmd="ping")[0]["ok"] is True
+    assert node.metric("tickcast_redis_connects_total", link="command") == 1
 
 
 def test_a_stamp_does_not_count_against_payload_bytes(world, redis, connect):

@@ -517,6 +517,19 @@ def test_another_type(nodes, redis, connect):
     assert redis("HGET", key_of(NOBODY), "a") == b"b"
 
 
+def test_a_session_larger_than_a_publication(world, redis, connect):
+    """limits.payload_bytes is for publications, and so for what else comes in one reply of Redis."""
+    nodes = world.cluster(2, settings=SETTINGS | {"limits.payload_bytes": 1000})
+    channels = [f"quote:{n:03}" for n in range(200)]
+    client, session = open_session(connect, nodes[0])
+    client.subscribe(*channels)
+    lose(client)
+    wait_stored(redis, session)
+    ack = resume(connect(nodes[1]), session)
+    assert ack["resumed"] is True and ack["accepted"] == len(channels)
+    assert "redis_lost" not in nodes[1].log()
+
+
 def test_stored_channels_that_are_not_allowed(nodes, redis, connect):
     channels = [{"channel": "x:y", "mode": "all"}, {"channel": "trade:A", "mode": "latest"},
                 {"channel": "quote:B", "mode": "all", "max_rate": 9}, {"channel": "quote:B", "mode": "all"}]
