@@ -42,5 +42,6 @@ enum admission_verdict admission_ask(struct admission *a, uint64_t per_second, u
 /* One of so many places for a client; false: all are taken. Each that was taken is freed once. */
 bool admission_take_place(struct admission *a, uint64_t places);
 void admission_free_place(struct admission *a);
+bool admission_is_full(const struct admission *a, uint64_t places);
 
 #endif

@@ -13,8 +13,12 @@
 /* The callbacks of every client connection: HTTP here, WebSocket messages to the session. */
 extern const struct conn_ops client_ops;
 
-/* Appends a body for readiness and returns the status: 200, or 503 with the reason: a drain, or
- * what `reason` says about the feed (NULL: nothing). Any thread. */
-int client_http_readiness(const struct admission *admission, const char *reason, struct buf *body);
+/* Why the node is not to be given clients: a drain, what `feed` says (NULL: nothing), or that it has
+ * all it may have. NULL: it is. Any thread. */
+const char *client_http_unready(const struct admission *admission, const struct config *config,
+                                const char *feed);
+
+/* Appends a body for readiness and returns the status: 200, or 503 with that reason. */
+int client_http_readiness(const char *unready, struct buf *body);
 
 #endif

@@ -71,3 +71,8 @@ void admission_free_place(struct admission *a)
 {
     atomic_fetch_sub(&a->taken, 1);
 }
+
+bool admission_is_full(const struct admission *a, uint64_t places)
+{
+    return atomic_load(&a->taken) >= places;
+}

@@ -121,16 +121,23 @@ static void get_healthz(struct conn *c, const struct http_head *head)
     respond_json(c, head, 200, slice_str("{\"status\":\"ok\"}\n"));
 }
 
-int client_http_readiness(const struct admission *admission, const char *reason, struct buf *body)
+const char *client_http_unready(const struct admission *admission, const struct config *config,
+                                const char *feed)
 {
     if (admission_get(admission) != ADMISSION_OPEN)
-        reason = "draining";
-    if (reason == NULL) {
+        return "draining";
+    bool is_full = admission_is_full(admission, (uint64_t)config->listen.max_connections);
+    return feed == NULL && is_full ? "full" : feed;
+}
+
+int client_http_readiness(const char *unready, struct buf *body)
+{
+    if (unready == NULL) {
         buf_append_str(body, "{\"status\":\"ready\"}\n");
         return 200;
     }
     buf_append_str(body, "{\"status\":\"not_ready\",\"reason\":");
-    json_append_string(body, slice_str(reason));
+    json_append_string(body, slice_str(unready));
     buf_append_str(body, "}\n");
     return 503;
 }
@@ -139,8 +146,9 @@ static void get_readyz(struct conn *c, const struct http_head *head)
 {
     const struct hub_upstream *upstream = &hub_of(c->worker)->upstream;
     struct buf body = {0};
-    const char *reason = upstream->readiness(upstream->arg);
-    int status = client_http_readiness(c->worker->admission, reason, &body);
+    const char *feed = upstream->readiness(upstream->arg);
+    int status = client_http_readiness(
+        client_http_unready(c->worker->admission, c->worker->config, feed), &body);
     respond_json(c, head, status, buf_slice(&body));
     buf_fini(&body);
 }

@@ -85,10 +85,15 @@ static void get_healthz(struct ops_http *o, struct evhttp_request *request)
     buf_fini(&body);
 }
 
+static const char *unready(const struct ops_http *o)
+{
+    return client_http_unready(o->setup.admission, o->setup.config, bus_readiness(o->setup.bus));
+}
+
 static void get_readyz(struct ops_http *o, struct evhttp_request *request)
 {
     struct buf body = {0};
-    int status = client_http_readiness(o->setup.admission, bus_readiness(o->setup.bus), &body);
+    int status = client_http_readiness(unready(o), &body);
     ops_http_reply(request, status, "application/json", &body);
     buf_fini(&body);
 }
@@ -103,7 +108,7 @@ static void take_stock(struct ops_http *o)
     metrics_set(m, METRIC_LOG_DROPPED, log_dropped());
     metrics_set(m, METRIC_LOG_SUPPRESSED, log_bound_total());
     metrics_set(m, METRIC_DRAINING, is_draining);
-    metrics_set(m, METRIC_READY, !is_draining && bus_readiness(o->setup.bus) == NULL);
+    metrics_set(m, METRIC_READY, unready(o) == NULL);
     metrics_set(m, METRIC_WORKERS, (uint64_t)config->node.workers);
     metrics_set(m, METRIC_CONNECTIONS_LIMIT, (uint64_t)config->listen.max_connections);
     metrics_set(m, METRIC_PUBLISHING, store_in_flight(o->setup.store, &publishing_bytes));

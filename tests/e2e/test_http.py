@@ -198,11 +198,14 @@ def test_503_at_max_connections(world, redis, wire, connect, workers):
     status, headers, _ = refused(one, one.request())
     assert status == 503
     assert int(headers["retry-after"]) >= 1
-    assert node.metric("tickcast_connections") == 3
+    assert node.metric("tickcast_connections") == 3 and node.metric("tickcast_ready") == 0
+    for get in (node.get, node.ops_get):
+        assert get("/readyz").json() == {"status": "not_ready", "reason": "full"}
     for client in clients:
         client.nothing_more()
     clients[0].close()
     node.wait_metric("tickcast_connections", 2)
+    assert node.is_ready()
     connect(node)
     assert node.ops_get("/healthz").status == 200
 

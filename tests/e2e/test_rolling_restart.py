@@ -175,6 +175,14 @@ def lying(fleet):
     return "n2", {"channels": 8}
 
 
+def test_a_node_that_is_full_is_no_obstacle(rolling, fleet):
+    """Where the others have room."""
+    fleet["n2"].state = "full"  # what its /readyz says
+    fleet["n2"].extra["state"] = "ready"
+    done = rolling("--node", "n1")
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("spoil, why", [
     (unready, "n2 is starting"),
     (crowded, "room for 4 clients, and it has 5"),

@@ -27,6 +27,8 @@ static void test_places(void)
     CU_ASSERT(admission_take_place(&a, 2));
     CU_ASSERT(admission_take_place(&a, 2));
     CU_ASSERT_FALSE(admission_take_place(&a, 2));
+    CU_ASSERT(admission_is_full(&a, 2));
+    CU_ASSERT_FALSE(admission_is_full(&a, 3));
     CU_ASSERT_FALSE(admission_take_place(&a, 1)); /* fewer since a reload */
     admission_free_place(&a);
     CU_ASSERT_FALSE(admission_take_place(&a, 1));
