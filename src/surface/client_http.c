@@ -49,15 +49,30 @@ static void respond(struct conn *c, const struct response *r)
     buf_fini(&out);
 }
 
-static void refuse_with(struct conn *c, int status, const char *name, const char *why,
-                        const char *headers)
+static bool is_head_request(const struct http_head *head)
+{
+    return slice_is(head->method, "HEAD");
+}
+
+struct refusal {
+    int status;
+    const char *name;
+    const char *why;
+    const char *headers;
+};
+
+/* head NULL: it could not be read, or is known to be a GET's. */
+static void refuse_with(struct conn *c, const struct http_head *head, const struct refusal *refusal)
 {
     struct buf body = {0};
-    buf_printf(&body, "{\"code\":%d,\"name\":\"%s\",\"message\":", status, name);
-    json_append_string(&body, slice_str(why));
+    buf_printf(&body, "{\"code\":%d,\"name\":\"%s\",\"message\":", refusal->status, refusal->name);
+    json_append_string(&body, slice_str(refusal->why));
     buf_append_str(&body, "}\n");
-    const struct response r = {
-        .status = status, .type = "application/json", .headers = headers, .body = buf_slice(&body)};
+    const struct response r = {.status = refusal->status,
+                               .type = "application/json",
+                               .headers = refusal->headers,
+                               .body = buf_slice(&body),
+                               .is_head = head != NULL && is_head_request(head)};
     respond(c, &r);
     buf_fini(&body);
 }
@@ -70,12 +85,7 @@ static void log_refusal(const struct conn *c, int status, const char *why)
               LOG_INT("status", status), LOG_STR("reason", why));
 }
 
-static const struct {
-    int status;
-    const char *name;
-    const char *why;
-    const char *headers;
-} refusals[] = {
+static const struct refusal refusals[] = {
     {400, "bad_request", "the request is malformed", ""},
     {403, "forbidden", "this origin is not allowed", ""},
     {404, "not_found", "there is nothing at this path", ""},
@@ -88,22 +98,20 @@ static const struct {
 };
 
 /* why NULL: the table's text. */
-static void refuse(struct conn *c, int status, const char *why)
+static void refuse(struct conn *c, const struct http_head *head, int status, const char *why)
 {
     size_t i = 0;
     while (i < sizeof refusals / sizeof *refusals - 1 && refusals[i].status != status)
         i++;
-    const char *text = why != NULL ? why : refusals[i].why;
-    log_refusal(c, status, text);
-    refuse_with(c, status, refusals[i].name, text, refusals[i].headers);
+    struct refusal refusal = refusals[i];
+    refusal.status = status;
+    if (why != NULL)
+        refusal.why = why;
+    log_refusal(c, status, refusal.why);
+    refuse_with(c, head, &refusal);
 }
 
 /* --- plain routes --------------------------------------------------------------------------- */
-
-static bool is_head_request(const struct http_head *head)
-{
-    return slice_is(head->method, "HEAD");
-}
 
 static void respond_json(struct conn *c, const struct http_head *head, int status,
                          struct slice body)
@@ -254,7 +262,8 @@ static void refuse_for_now(struct conn *c, unsigned retry_s, const char *why, en
     snprintf(headers, sizeof headers, "Retry-After: %u\r\n", retry_s);
     log_refusal(c, 503, why);
     metrics_add(&c->worker->metrics, reason, 1);
-    refuse_with(c, 503, "unavailable", why, headers);
+    const struct refusal refusal = {503, "unavailable", why, headers};
+    refuse_with(c, NULL, &refusal);
 }
 
 /* Is there room, now? False: it was refused. Last of all checks: who is refused for something else
@@ -289,7 +298,7 @@ static bool check_upgrade(struct conn *c, const struct http_head *head, struct w
     int status = is_origin_allowed(c, head) ? ws_handshake_check(head, hs, &why) : 403;
     if (status == 101)
         return true;
-    refuse(c, status, why);
+    refuse(c, head, status, why);
     return false;
 }
 
@@ -335,9 +344,9 @@ static void get_ws(struct conn *c, const struct http_head *head)
     bool is_good = read_query(head, &q);
     q.raw = q.raw || (!q.json && hs.offered == WS_SUB_RAW);
     if (!is_good)
-        refuse(c, 400, "the query is malformed");
+        refuse(c, head, 400, "the query is malformed");
     else if (q.raw && q.session.len > 0)
-        refuse(c, 400, "raw clients have no session");
+        refuse(c, head, 400, "raw clients have no session");
     else if (admit(c))
         upgrade(c, &hs, &q);
     query_fini(&q);
@@ -348,7 +357,7 @@ static void get_echo(struct conn *c, const struct http_head *head)
 {
     struct ws_handshake hs;
     if (!c->worker->config->node.echo) {
-        refuse(c, 404, NULL);
+        refuse(c, head, 404, NULL);
         return;
     }
     if (!check_upgrade(c, head, &hs) || !admit(c))
@@ -377,9 +386,9 @@ static void route(struct conn *c, const struct http_head *head)
     while (i < sizeof routes / sizeof *routes && !slice_is(head->path, routes[i].path))
         i++;
     if (i == sizeof routes / sizeof *routes)
-        refuse(c, 404, NULL);
+        refuse(c, head, 404, NULL);
     else if (!slice_is(head->method, "GET") && !is_head_request(head))
-        refuse(c, 405, NULL);
+        refuse(c, head, 405, NULL);
     else
         routes[i].get(c, head);
 }
@@ -394,7 +403,7 @@ static void on_request(struct conn *c, const struct http_head *head)
 static void on_bad_request(struct conn *c, int status)
 {
     uint32_t accepted_us = c->accepted_us;
-    refuse(c, status, NULL);
+    refuse(c, NULL, status, NULL);
     access_log_request(c, NULL, accepted_us);
 }
 

@@ -289,10 +289,13 @@ def test_the_page(node, path):
     assert b"https://" not in reply.body and b"src=\"http" not in reply.body
 
 
-def test_head_has_no_body(node, wire):
+@pytest.mark.parametrize("path, status", [("/healthz", 200), ("/", 200), ("/nope", 404),
+                                          ("/ws", 405), ("/echo", 405)])
+def test_head_has_no_body(node, wire, path, status):
     one = wire(node)
-    one.send(plain("HEAD /healthz HTTP/1.1\n" + HOST + "\n"))
-    assert one.read_head() in (200, 405)
+    one.send(plain(f"HEAD {path} HTTP/1.1\n" + HOST + "\n"))
+    assert one.read_head() == status
+    assert int(one.headers["content-length"]) > 0
     assert one.read_to_end() == b""
 
 
