@@ -54,6 +54,12 @@ static inline const struct frame *outq_at(const struct outq *q, uint32_t index)
     return q->ring[(q->first + index) & (q->cap - 1)];
 }
 
+/* Is there anything but control frames? What is partly written counts as a message. */
+static inline bool outq_has_message(const struct outq *q)
+{
+    return q->count > q->control;
+}
+
 static inline bool outq_is_empty(const struct outq *q)
 {
     return q->count == 0;

@@ -38,7 +38,7 @@ struct conn {
     struct list link; /* worker's dirty, failed or dead list */
     int fd;
     uint32_t slot;          /* in worker->conns */
-    uint32_t last_sent_ms;  /* low bits of the clock at the last private write */
+    uint32_t last_sent_ms;  /* low bits of the clock at the last write of a private message */
     uint32_t next_ping_ms;  /* low bits of the clock; upper layers' timer */
     uint32_t blocked_at_ms; /* low bits of the clock, while blocked */
     union {

@@ -241,9 +241,11 @@ static bool write_some(struct conn *c)
             conn_abort(c, METRIC_ENDED_LOST);
         return false;
     }
+    /* A page never hears of control frames: to it a ping is silence. */
+    if (outq_has_message(c->outq))
+        c->last_sent_ms = (uint32_t)loop_now_ms(c->worker->loop);
     outq_consume(c->outq, (size_t)n);
     metrics_add(&c->worker->metrics, METRIC_QUEUED_BYTES, -(uint64_t)n);
-    c->last_sent_ms = (uint32_t)loop_now_ms(c->worker->loop);
     if ((size_t)n == offered)
         return true;
     conn_wait_writable(c);

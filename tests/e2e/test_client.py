@@ -208,6 +208,19 @@ def test_heartbeat_when_nothing_else_is_sent(world, redis, connect):
     assert ups[2] - ups[1] >= 250
 
 
+def test_heartbeat_in_spite_of_pings(world, redis, wire):
+    """A page does not see control frames: to it they are silence."""
+    node = world.node(redis, settings={"node.heartbeat_ms": 400, "node.ping_ms": 200})
+    one = wire(node).upgrade()
+    assert json.loads(one.recv_frame().payload)["action"] == "hello"
+    for _ in range(10):  # two seconds of pings
+        got = one.recv_frame()
+        if got.opcode == TEXT:
+            break
+        one.send_frame(PONG, got.payload)
+    assert got.opcode == TEXT and json.loads(got.payload)["action"] == "heartbeat"
+
+
 def test_no_heartbeat_while_something_is_sent(world, redis, connect):
     node = world.node(redis, settings={"node.heartbeat_ms": 1000})
     client = connect(node)
