@@ -29,11 +29,19 @@ struct outq {
     uint64_t bytes;     /* still to be written */
 };
 
+/* What a queued frame takes beside its bytes: its own fields, its place in the ring and what malloc
+ * adds. That is most of it where frames are a few bytes long. */
+#define OUTQ_FRAME_BYTES (sizeof(struct frame) + sizeof(struct frame *) + 16)
+
 void outq_fini(struct outq *q); /* drops everything; a zeroed struct is an empty queue */
 
 /* Each takes the caller's reference. */
 void outq_push(struct outq *q, struct frame *f);
 void outq_push_control(struct outq *q, struct frame *f);
+
+/* Takes the place of the control frame that waits last, if that is of the same kind. False: there
+ * is none, and the caller keeps f. */
+bool outq_try_replace_control(struct outq *q, struct frame *f);
 
 /* Puts a frame of which `sent` bytes are already on the wire in front of everything. The present
  * front must not be partly written. */
@@ -47,6 +55,12 @@ void outq_consume(struct outq *q, size_t bytes);
 
 /* Drops all but a partly written frame: what may not be cut off when a close frame must follow. */
 void outq_drop_unsent(struct outq *q);
+
+/* What the queue takes of memory, about. */
+static inline uint64_t outq_memory_bytes(const struct outq *q)
+{
+    return q->bytes + (uint64_t)q->count * OUTQ_FRAME_BYTES;
+}
 
 /* The frame at a place counted from the front, which may be partly written. Borrowed. */
 static inline const struct frame *outq_at(const struct outq *q, uint32_t index)

@@ -92,12 +92,15 @@ void conn_respond(struct conn *c, struct slice response, unsigned status);
  * came behind the head are decoded in this turn. */
 void conn_upgrade(struct conn *c, struct slice response, bool deflate, void *upper);
 
-/* OPEN: queues a private frame; takes the reference. Written at the end of the turn. When
- * limits.hard_bytes of private output wait already, the connection is closed as slow instead. */
+/* OPEN: queues a private frame; takes the reference. Written at the end of the turn. When private
+ * output that waits takes limits.hard_bytes of memory already, the connection is closed as slow
+ * instead. */
 void conn_queue(struct conn *c, struct frame *f);
 
 /* The same without the limit: for the rest of something begun within it, by shared reference. */
 void conn_queue_shared(struct conn *c, struct frame *f);
+
+/* Overtakes what is queued. Of many pongs behind a full socket the last one goes out. */
 void conn_queue_control(struct conn *c, enum ws_opcode opcode, struct slice payload);
 
 /* OPEN: keeps the rest of a shared frame of which `sent` bytes (0: none) were written by the upper

@@ -55,6 +55,19 @@ void outq_push_control(struct outq *q, struct frame *f)
     q->control++;
 }
 
+bool outq_try_replace_control(struct outq *q, struct frame *f)
+{
+    if (q->control == 0)
+        return false;
+    struct frame **last = slot(q, q->control - 1 + (q->head_sent != 0 ? 1 : 0));
+    if ((*last)->bytes[0] != f->bytes[0])
+        return false;
+    q->bytes += (uint64_t)f->len - (*last)->len;
+    frame_unref(*last);
+    *last = f;
+    return true;
+}
+
 void outq_push_partial(struct outq *q, struct frame *f, uint32_t sent)
 {
     assert(q->head_sent == 0 && sent > 0 && sent < f->len);

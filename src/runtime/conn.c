@@ -28,6 +28,8 @@
 #define LINGER_MS     1000  /* for the peer to read the last bytes before the socket closes */
 #define GATHER_PIECES 64    /* frames per writev; more than the socket usually takes */
 
+#define CONTROL_WAITING_MAX 64 /* control frames behind a full socket, before pongs are merged */
+
 /* --- state --------------------------------------------------------------------------------- */
 
 static void leave_open(struct conn *c)
@@ -283,10 +285,15 @@ void conn_queue_shared(struct conn *c, struct frame *f)
     mark_dirty(c);
 }
 
+static bool is_past_hard_bytes(const struct conn *c)
+{
+    return c->outq != NULL &&
+           outq_memory_bytes(c->outq) > (uint64_t)c->worker->config->limits.hard_bytes;
+}
+
 void conn_queue(struct conn *c, struct frame *f)
 {
-    uint64_t hard_bytes = (uint64_t)c->worker->config->limits.hard_bytes;
-    if (c->outq == NULL || c->outq->bytes <= hard_bytes) {
+    if (!is_past_hard_bytes(c)) {
         conn_queue_shared(c, f);
         return;
     }
@@ -294,18 +301,27 @@ void conn_queue(struct conn *c, struct frame *f)
     conn_fail_slow(c, NULL);
 }
 
+/* A peer that sends pings and reads nothing is owed the newest pong alone (RFC 6455, 5.5.3), so beyond
+ * a few none makes the queue longer. */
+static void push_control(struct conn *c, struct frame *f, bool is_pong)
+{
+    struct outq *q = private_queue(c);
+    bool is_enough = is_pong && c->blocked && q->control >= CONTROL_WAITING_MAX;
+    if (!is_enough || !outq_try_replace_control(q, f))
+        outq_push_control(q, f);
+}
+
 void conn_queue_control(struct conn *c, enum ws_opcode opcode, struct slice payload)
 {
     if (c->state != CONN_OPEN)
         return;
-    /* A peer that sends pings and reads nothing makes only as many pongs wait as fit the limit. */
-    if (c->outq != NULL && c->outq->bytes > (uint64_t)c->worker->config->limits.hard_bytes) {
+    if (is_past_hard_bytes(c)) {
         conn_fail_later(c, WS_CLOSE_SLOW, METRIC_ENDED_SLOW);
         return;
     }
     uint64_t before = queue_bytes(c);
-    outq_push_control(private_queue(c),
-                      frame_new(opcode, false, payload, (struct slice){0}, (uint32_t)payload.len));
+    push_control(c, frame_new(opcode, false, payload, (struct slice){0}, (uint32_t)payload.len),
+                 opcode == WS_OP_PONG);
     count_queue(c, before);
     mark_dirty(c);
 }

@@ -13,7 +13,7 @@ import pytest
 import websockets
 
 from client import LOOP
-from wire import TEXT, Wire, header
+from wire import PING, TEXT, Wire, frame, header
 from world import eventually
 
 MIB = 1 << 20
@@ -90,6 +90,22 @@ def test_a_frame_of_100_mb_is_refused_at_the_default_limit(world, redis, wire):
     one.send(header(TEXT, 100 * MIB) + b"\0\0\0\0")
     one.expect_close(1009, before=[])
     assert node.rss_kb() - before < 2048
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize("what", [frame(PING, key=b"mask"), frame(TEXT, "ping", key=b"mask")],
+                         ids=["control", "text"])
+def test_the_shortest_answers_that_nobody_reads(world, redis, wire, what):
+    """A frame of two bytes takes much more than two: limits.hard_bytes, 4 MiB here, is about
+    what they take."""
+    node = world.node(redis)
+    one = wire(node, receive_buffer=4096).upgrade()
+    before = node.rss_kb()
+    many = what * 10000
+    for _ in range(250):
+        one.try_send(many)
+    assert node.rss_peak_kb() - before < 10 * 1024
+    assert node.get("/healthz").status == 200
 
 
 @pytest.mark.limit(60)

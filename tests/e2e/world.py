@@ -441,9 +441,15 @@ class Node:
     def wait_suspect(self, timeout=None):
         eventually(lambda: not self.is_ready(), timeout or 10 * SLOWER, f"{self} to be suspect")
 
-    def rss_kb(self):
+    def _memory_kb(self, what):
         text = pathlib.Path(f"/proc/{self.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+)", text).group(1))
+        return int(re.search(what + r":\s+(\d+)", text).group(1))
+
+    def rss_kb(self):
+        return self._memory_kb("VmRSS")
+
+    def rss_peak_kb(self):
+        return self._memory_kb("VmHWM")
 
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))

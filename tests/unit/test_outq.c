@@ -92,6 +92,42 @@ static void test_partial_goes_first(void)
     outq_fini(&q);
 }
 
+static void replace(struct outq *q, const char *s, bool is_replaced)
+{
+    struct frame *f = text(s);
+    bool was_replaced = outq_try_replace_control(q, f);
+    CU_ASSERT_EQUAL(was_replaced, is_replaced);
+    if (!was_replaced)
+        frame_unref(f);
+}
+
+/* Kinds are told by the first byte. */
+static void test_replaces_the_last_control_of_its_kind(void)
+{
+    struct outq q = {0};
+    struct buf out = {0};
+    replace(&q, "pong", false);
+    outq_push(&q, text("pdata"));
+    replace(&q, "pong", false);
+    outq_push_control(&q, text("pong"));
+    replace(&q, "p2", true);
+    outq_push_control(&q, text("qing"));
+    replace(&q, "p3", false);
+    outq_push_control(&q, text("p4"));
+    replace(&q, "p5", true);
+    CU_ASSERT_EQUAL(q.bytes, 2 + 4 + 2 + 5);
+    outq_consume(&q, 1); /* what is partly written stays */
+    outq_push_control(&q, text("p6"));
+    replace(&q, "p77", true);
+    drain(&q, 100, &out);
+    UNIT_ASSERT_BYTES(out.data, out.len, "2qingp5p77pdata");
+    outq_push_control(&q, text("pong"));
+    outq_consume(&q, 1);
+    replace(&q, "p8", false);
+    buf_fini(&out);
+    outq_fini(&q);
+}
+
 static void test_drop_keeps_what_is_begun(void)
 {
     struct outq q = {0};
@@ -142,6 +178,7 @@ static const struct unit_test tests[] = {
     {"control overtakes but never cuts a frame", test_control_never_cuts_a_frame},
     {"a cut control frame stays in front", test_a_cut_control_frame_stays_in_front},
     {"the rest of a shared frame goes first", test_partial_goes_first},
+    {"replaces the last control frame of its kind", test_replaces_the_last_control_of_its_kind},
     {"dropping keeps what is begun", test_drop_keeps_what_is_begun},
     {"wraps and grows", test_wraps_and_grows},
     {NULL, NULL},
