@@ -283,7 +283,8 @@ static bool is_within_rate(struct session *s, const char *id)
     }
     metrics_add(&w->metrics, METRIC_ERR_RATE, 1);
     bool is_hopeless = ++s->refused_in_a_row >= REFUSED_IN_A_ROW_MAX;
-    session_send(s, message_error(ERR_RATE_LIMITED, id, NULL, is_hopeless));
+    if (!s->format.raw)
+        session_send(s, message_error(ERR_RATE_LIMITED, id, NULL, is_hopeless));
     if (is_hopeless)
         conn_close(s->conn, WS_CLOSE_RATE_LIMITED, "rate_limited", METRIC_ENDED_LIMIT);
     return false;
@@ -291,8 +292,10 @@ static bool is_within_rate(struct session *s, const char *id)
 
 void session_on_message(struct session *s, enum ws_opcode opcode, struct slice payload)
 {
-    if (s->format.raw)
-        return; /* raw clients only listen */
+    if (s->format.raw) {
+        is_within_rate(s, ""); /* raw clients only listen, but must not talk without end */
+        return;
+    }
     if (opcode != WS_OP_TEXT) {
         conn_close(s->conn, WS_CLOSE_UNSUPPORTED, "text messages only", METRIC_ENDED_PROTOCOL);
         return;

@@ -458,6 +458,19 @@ def test_too_many_commands(world, redis, connect):
     eventually(recovered, 10, "the rate limit to relax", interval=0.3)
 
 
+@pytest.mark.parametrize("path", ["/ws", "/ws?format=raw"])
+def test_a_client_that_never_stops_is_closed(world, redis, wire, path):
+    """Whatever it says: a raw client has no commands, but what it sends costs the node as much."""
+    node = world.node(redis, settings={"limits.commands_per_s": 5})
+    one = wire(node).upgrade(path)
+    one.try_send(frame(TEXT, '{"action":"list"}') * 1000)
+    before = []
+    one.expect_close(4103, before=before)
+    last = json.loads(before[-1].payload) if "raw" not in path else None
+    assert last is None or (last["name"], last["fatal"]) == ("rate_limited", True)
+    node.wait_metric("tickcast_connections_ended_total", 1, cause="limit")
+
+
 def test_list(shared, connect):
     client = connect(shared)
     assert client.ask("list")["channels"] == []
