@@ -376,8 +376,9 @@ void conn_close(struct conn *c, uint16_t code, const char *reason, enum metric c
         return;
     c->cause = (uint8_t)cause;
     c->close_code = code;
-    /* After an error of the protocol nothing more that the peer says can be trusted. */
-    bool await_answer = cause != METRIC_ENDED_PROTOCOL;
+    /* After an error of the protocol nothing more that the peer says can be trusted; and who never stops
+     * would have all of it decoded. */
+    bool await_answer = cause != METRIC_ENDED_PROTOCOL && cause != METRIC_ENDED_LIMIT;
     send_close(c, frame_close(code, reason), await_answer);
 }
 

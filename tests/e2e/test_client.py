@@ -471,6 +471,16 @@ def test_a_client_that_never_stops_is_closed(world, redis, wire, path):
     node.wait_metric("tickcast_connections_ended_total", 1, cause="limit")
 
 
+def test_nothing_more_is_heard_of_a_client_that_never_stops(world, redis, wire):
+    """Its close frame is not waited for: to look for that, all that stands before is decoded."""
+    node = world.node(redis, settings={"limits.commands_per_s": 5})
+    one = wire(node).upgrade()
+    one.try_send(frame(TEXT, '{"action":"list"}') * 1000)
+    while one.recv_frame().opcode != CLOSE:
+        pass
+    assert one.read_to_end(timeout=2) == b""  # a close frame is waited for 3 s
+
+
 def test_list(shared, connect):
     client = connect(shared)
     assert client.ask("list")["channels"] == []
