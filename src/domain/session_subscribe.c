@@ -450,9 +450,9 @@ static void flush_gathered(struct session *s, struct gathering *g)
 }
 
 static void gather(struct session *s, struct gathering *g, struct publication *p,
-                   enum publication_form form)
+                   enum publication_form form, uint64_t missed)
 {
-    const struct push_part part = {.single = publication_frame(p, form, NULL), .missed = p->gap};
+    const struct push_part part = {.single = publication_frame(p, form, NULL), .missed = missed};
     size_t more = push_part_bytes(&part);
     if (g->count == GATHERED_MAX || (g->count > 0 && g->bytes + more > PUSH_BYTES_MAX))
         flush_gathered(s, g);
@@ -460,10 +460,12 @@ static void gather(struct session *s, struct gathering *g, struct publication *p
     g->bytes += more;
 }
 
-/* Queues what was recovered, in order; the first item, and each first one of an epoch, says so. */
+/* Queues what was recovered, in order; the first item, and each first one of an epoch, says so. What
+ * the link lost before one may have come from the log. */
 static void queue_recovered(struct session *s, struct gathering *g, const struct recovery *v)
 {
     struct slice epoch = {0};
+    uint64_t had = v->since.seq;
     for (uint32_t i = 0; i < v->count; i++) {
         struct publication *p = v->list[i];
         enum publication_form form = p->is_snapshot ? FORM_JSON_SNAP : FORM_JSON;
@@ -471,7 +473,8 @@ static void queue_recovered(struct session *s, struct gathering *g, const struct
             form = p->is_snapshot ? FORM_JSON_SNAP : FORM_JSON_EPOCH;
             epoch = publication_epoch(p);
         }
-        gather(s, g, p, form);
+        gather(s, g, p, form, p->seq == had + 1 ? 0 : p->gap);
+        had = p->seq != 0 ? p->seq : had;
     }
 }
 

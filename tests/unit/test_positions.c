@@ -144,7 +144,35 @@ static void test_trust_without_a_doubt(void)
     scene_free(n);
 }
 
+/* A message was lost on the link and is in the log: what is recovered has it, so nothing is missed. */
+static void test_gap_that_the_log_fills(void)
+{
+    struct scene *n = scene_new(NULL);
+    struct scene_client a;
+    scene_join(n, &a, "");
+    scene_say(&a, "{\"action\":\"subscribe\",\"channels\":[\"chat:A\",\"chat:B\"],\"since\":"
+                  "{\"chat:A\":{\"epoch\":\"e1\",\"seq\":1}}}");
+    scene_hear(n, &a);
+    scene_live(n, "chat:A", 4, "{\"n\":4}");
+    struct publication **list = mem_alloc(3 * sizeof(struct publication *));
+    for (unsigned i = 0; i < 3; i++) /* the last one came over the link, while the log was read */
+        list[i] = scene_make((struct publication_head){.gap = i == 2 ? 2 : 0}, "chat:A", "e1",
+                             2 + i, "{\"n\":1}");
+    hub_post_recovery(n->at.hub, n->tokens[0], list, 3, true);
+    list = mem_alloc(sizeof(struct publication *));
+    list[0] = scene_make((struct publication_head){.gap = 3}, "chat:A", "e1", 8, "{\"n\":8}");
+    hub_post_publications(n->at.hub, list, 1);
+    scene_live(n, "chat:B", 0, NULL);
+    const char *heard = scene_hear(n, &a);
+    CU_ASSERT_EQUAL(scene_count(heard, "\"recovered\":["), 1);
+    CU_ASSERT_EQUAL(scene_count(heard, "\"seq\":4,\"ts\":1,\"data\":{\"n\":1}}"), 1);
+    CU_ASSERT_EQUAL(scene_count(heard, "\"seq\":8,\"ts\":1,\"data\":{\"n\":8},\"missed\":3}"), 1);
+    scene_leave(n, &a);
+    scene_free(n);
+}
+
 static const struct unit_test tests[] = {
+    {"a gap that the log fills", test_gap_that_the_log_fills},
     {"trust that was wrong", test_trust_that_was_wrong},
     {"trust that was right", test_trust_that_was_right},
     {"trust in a value that ended", test_trust_in_a_value_that_ended},
