@@ -137,26 +137,63 @@ void catchup_begin_slow(struct cohort *c, uint32_t index, uint64_t waiting)
 
 /* --- publications that must not be skipped -------------------------------------------------- */
 
-/* Is it left to the snapshot that is still to come? Only where the client lacks what lies before;
- * what follows what it has is not lost to a snapshot. */
-static bool is_left_to_snapshot(const struct standing *at, const struct cohort_part *p)
+static bool has_value(const struct hub_channel *c)
 {
-    bool is_next = !at->has_base || at->seen + p->missed + 1 == p->item->count;
-    return at->wants_snap && (at->since != NULL || !is_next);
+    return c->last != NULL && !c->last->p->cleared;
+}
+
+/* The newest value of mode `all`, or that it has ended: what is owed where the client lacks what lies
+ * before. NULL: it has that. */
+static struct item *state_owed(const struct hub_channel *c, const struct standing *at,
+                               enum publication_form *form)
+{
+    if (c->last == NULL || standing_covers(at, c->last->p))
+        return NULL;
+    *form = has_value(c) ? FORM_JSON_SNAP : hub_form(c, c->last, at->seen);
+    return has_value(c) || c->last->count > at->seen ? c->last : NULL;
+}
+
+static void queue_taken(struct session *s, struct standing *at, struct item *item,
+                        enum publication_form form)
+{
+    uint64_t missed = standing_take(at, item, &form);
+    session_queue_item(s, item, form, missed);
+}
+
+/* The full state is still to come, and must not cost what is published meanwhile: a new value is
+ * the state, and in front of a plain message goes the one that there is. */
+static void queue_part_with_state(struct session *s, struct standing *at,
+                                  const struct cohort_part *p)
+{
+    const struct hub_channel *c = s->cohort->subs[p->sub_index].channel;
+    const struct publication *pub = p->item->p;
+    enum publication_form form;
+    bool is_plain = pub->seq == 0 && !pub->cleared;
+    if (is_plain && (c->last == NULL || c->last->count > p->item->count)) {
+        session_queue_item(s, p->item, FORM_JSON, 0);
+        at->seen++; /* the state stands for one less */
+        return;
+    }
+    at->wants_snap = false;
+    if (!is_plain) {
+        form = pub->cleared ? hub_form(c, p->item, at->seen) : FORM_JSON_SNAP;
+        queue_taken(s, at, p->item, form);
+        return;
+    }
+    struct item *state = state_owed(c, at, &form);
+    if (state != NULL)
+        queue_taken(s, at, state, form);
+    queue_taken(s, at, p->item, FORM_JSON);
 }
 
 static void queue_part(struct session *s, struct standing *at, const struct cohort_part *p)
 {
-    const struct publication *pub = p->item->p;
-    if (at->seen >= p->item->count || standing_covers(at, pub))
+    if (at->seen >= p->item->count || standing_covers(at, p->item->p))
         return;
-    if (!is_left_to_snapshot(at, p)) {
-        enum publication_form form = p->form;
-        uint64_t missed = standing_take(at, p->item, &form);
-        session_queue_item(s, p->item, form, missed);
-    } else if (pub->seq == 0 && !pub->cleared) {
-        session_queue_item(s, p->item, FORM_JSON, 0); /* a plain message is in no snapshot */
-    }
+    if (at->wants_snap)
+        queue_part_with_state(s, at, p);
+    else
+        queue_taken(s, at, p->item, p->form);
 }
 
 static void queue_all_mode(struct session *s, uint64_t from, uint64_t to)
@@ -237,11 +274,6 @@ static void add_item(struct session *s, struct round *r, struct standing *at, st
     r->count++;
 }
 
-static bool has_value(const struct hub_channel *c)
-{
-    return c->last != NULL && !c->last->p->cleared;
-}
-
 /* The full state, where it is owed; all the rest was queued when it came. */
 static void serve_all_mode(struct session *s, struct round *r, uint32_t index)
 {
@@ -249,13 +281,11 @@ static void serve_all_mode(struct session *s, struct round *r, uint32_t index)
     struct standing *at = &s->catchup->at[index];
     if (!at->wants_snap)
         return;
+    enum publication_form form;
+    struct item *state = state_owed(channel, at, &form);
     at->wants_snap = false;
-    if (channel->last != NULL && !standing_covers(at, channel->last->p)) {
-        if (has_value(channel))
-            add_item(s, r, at, channel->last, FORM_JSON_SNAP);
-        else if (channel->last->count > at->seen)
-            add_item(s, r, at, channel->last, hub_form(channel, channel->last, at->seen));
-    }
+    if (state != NULL)
+        add_item(s, r, at, state, form);
     if (at->seen < cohort_position(s->cohort, index))
         at->seen = cohort_position(s->cohort, index);
 }
