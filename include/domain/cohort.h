@@ -179,7 +179,7 @@ void cohort_set_state(struct cohort *c, uint32_t index, enum member_state state)
 /* --- the stream ---------------------------------------------------------------------------- */
 
 /* Adds a publication to the stream: shares it. Flushed at the end of this turn, or when the pacing
- * allows. */
+ * allows. Not the end of a value where clients are raw: they are told nothing of it. */
 void cohort_append(struct cohort *c, struct item *item, uint32_t sub_index,
                    enum publication_form form, uint64_t missed);
 

@@ -81,8 +81,7 @@ static struct piece single_piece(const struct cohort *c, const struct cohort_par
     const struct frame *f = part->single;
     if (c->format.deflate)
         f = hub_frame(c->hub, part->item->p, c->format, part->form);
-    /* Raw clients are told nothing of the end of a value: that is no bytes. */
-    return (struct piece){.parts = 1, .frame = f, .bytes = f != NULL ? f->len : 0};
+    return (struct piece){.parts = 1, .frame = f, .bytes = f->len};
 }
 
 static struct piece next_piece(const struct cohort *c, uint64_t from)
@@ -115,11 +114,11 @@ static void add_piece(struct batch *b, const struct piece *piece)
 {
     b->parts += piece->parts;
     b->end += piece->bytes;
-    b->frames += piece->bytes != 0;
+    b->frames++;
     if (piece->frame != NULL) {
         b->items += piece->frame->items;
         b->plain_bytes += piece->frame->plain_bytes + piece->frame->header_len;
-    } else if (piece->bytes != 0) {
+    } else {
         b->items += piece->parts;
         b->plain_bytes += piece->bytes;
     }
@@ -144,7 +143,7 @@ static struct batch write_pending(struct cohort *c)
         }
         if (piece.frame != NULL)
             buf_append(scratch, piece.frame->bytes, piece.frame->len);
-        else if (piece.bytes != 0)
+        else
             write_items(c, at, &piece, scratch);
         at += piece.parts;
         __builtin_prefetch(cohort_part(c, at + PREFETCH_PARTS)->single);

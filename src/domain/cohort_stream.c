@@ -78,18 +78,20 @@ static void grow_parts(struct cohort *c)
 void cohort_append(struct cohort *c, struct item *item, uint32_t sub_index,
                    enum publication_form form, uint64_t missed)
 {
+    struct frame *single = publication_plain(item->p, c->format.raw ? FORM_RAW : form);
+    if (single == NULL)
+        return; /* raw clients are told nothing of the end of a value */
     if (c->part_end - c->part_first == c->part_cap)
         grow_parts(c);
     if (c->part_sealed == c->part_end && c->unflushed == 0) {
         c->oldest_ns = item->p->received_ns;
         hub_schedule(c->hub, c);
     }
-    *cohort_part(c, c->part_end++) =
-        (struct cohort_part){.item = item_ref(item),
-                             .single = publication_plain(item->p, c->format.raw ? FORM_RAW : form),
-                             .missed = missed,
-                             .sub_index = sub_index & 0xffffff,
-                             .form = (uint8_t)form};
+    *cohort_part(c, c->part_end++) = (struct cohort_part){.item = item_ref(item),
+                                                          .single = single,
+                                                          .missed = missed,
+                                                          .sub_index = sub_index & 0xffffff,
+                                                          .form = (uint8_t)form};
     c->pending_bytes += item->p->payload_bytes;
     if (c->pending_bytes >= PENDING_BYTES)
         hub_schedule_now(c->hub, c);
@@ -141,8 +143,7 @@ static void seal_run(struct cohort *c)
 static void seal_raw(struct cohort *c)
 {
     const struct cohort_part *p = cohort_part(c, c->part_sealed++);
-    if (p->single != NULL) /* else it has no bytes: the end of a value */
-        push_entry(c, frame_ref(hub_frame(c->hub, p->item->p, c->format, FORM_RAW)));
+    push_entry(c, frame_ref(hub_frame(c->hub, p->item->p, c->format, FORM_RAW)));
 }
 
 void cohort_seal(struct cohort *c)
@@ -196,8 +197,6 @@ void cohort_trim(struct cohort *c)
     }
     if (c->ring_count > 0)
         return;
-    cohort_trim_parts(c,
-                      c->part_sealed); /* parts that made no frame: raw clients see no `cleared` */
     if (c->ring_cap > RING_KEEP) {
         free(c->ring);
         c->ring = NULL;

@@ -160,7 +160,7 @@ void hub_schedule(struct hub *h, struct cohort *c)
 {
     uint64_t now_ms = loop_now_ms(h->worker->loop);
     uint64_t due_ms = c->last_flush_ms + h->pace_ms;
-    /* It may be on its way with nothing in it: for raw clients a cleared value makes no frame. */
+    /* It may be on its way with nothing in it: its set was changed since. */
     if (!list_is_empty(&c->due) || wheel_timer_is_set(&c->pace))
         return;
     if (now_ms >= due_ms) {

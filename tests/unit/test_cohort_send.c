@@ -224,6 +224,30 @@ static void test_lagging_behind_another_set(void)
     scene_free(n);
 }
 
+/* The end of a value is nothing to raw clients, and nothing is kept of it for one that is held up. */
+static void test_ends_cost_nothing_among_raw(void)
+{
+    struct scene *n = scene_new(NULL);
+    struct scene_client a;
+    scene_join(n, &a, "?format=raw&channels=chat:A");
+    scene_live(n, "chat:A", 0, NULL);
+    scene_hear(n, &a);
+    publish_of_all_sizes(n, 1);
+    scene_turn(n);
+    const struct cohort *c = cohort_of(n, "chat:A");
+    CU_ASSERT_EQUAL(c->held_count, 1);
+    uint64_t kept = c->part_end - c->part_first;
+    CU_ASSERT(kept > 0);
+    for (uint64_t seq = 9; seq < 100; seq++) {
+        scene_publish(n, "chat:A", seq, NULL);
+        scene_turn(n);
+    }
+    CU_ASSERT_EQUAL(c->part_end - c->part_first, kept);
+    CU_ASSERT_EQUAL(scene_count(scene_hear(n, &a), "\"n\":"), 7);
+    scene_leave(n, &a);
+    scene_free(n);
+}
+
 /* Who comes between two publications of a turn has the second one, and one that is settled between
  * them has both: all are counted once, whatever way they went. */
 static void test_counted_once_on_every_way(void)
@@ -352,6 +376,7 @@ static const struct unit_test tests[] = {
     {"a lone publication, compressed", test_compressed_alone},
     {"lagging behind a whole batch", test_lagging_behind_a_whole_batch},
     {"lagging behind another set", test_lagging_behind_another_set},
+    {"ends cost nothing among raw clients", test_ends_cost_nothing_among_raw},
     {"counted once on every way", test_counted_once_on_every_way},
     {"everybody is served first in turn", test_everybody_is_served_first_in_turn},
     {"nothing is kept for who left", test_nothing_is_kept_for_who_left},
