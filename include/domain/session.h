@@ -29,8 +29,9 @@ struct session {
     struct cohort_format format;
     struct rate_limit commands;
     uint16_t refused_in_a_row; /* commands over the limit since the last one taken */
+    uint16_t publish_count;    /* publications that Redis has not answered */
     uint32_t note_count;       /* channels that have a note about it */
-    uint32_t publish_count;    /* publications that Redis has not answered */
+    uint32_t recovered_bytes;  /* of publications that its requests have recovered and hold */
     uint64_t id;               /* unique on this node since its start */
     struct catchup *catchup;   /* while it lags, else NULL */
     struct list requests;      /* subscribes that wait for Redis */
@@ -75,7 +76,6 @@ struct sub_request {
     struct recovery *recoveries;
     uint32_t recovery_count;
     uint32_t recovered;        /* publications in all recoveries */
-    uint64_t recovered_bytes;  /* and their bytes */
     struct resume_ack *resume; /* owned: it brings a session back; else NULL */
 };
 

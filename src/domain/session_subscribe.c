@@ -305,7 +305,7 @@ static struct slice number_key(const uint64_t *number)
 static void drop_recovered(struct sub_request *r, struct recovery *v)
 {
     r->recovered -= v->count;
-    r->recovered_bytes -= v->bytes;
+    r->session->recovered_bytes -= (uint32_t)v->bytes;
     for (uint32_t i = 0; i < v->count; i++)
         publication_unref(v->list[i]);
     free(v->list);
@@ -324,11 +324,11 @@ static void add_recovered(struct sub_request *r, struct recovery *v, struct publ
     v->list[v->count++] = publication_ref(p);
     v->bytes += bytes;
     r->recovered++;
-    r->recovered_bytes += bytes;
+    r->session->recovered_bytes += (uint32_t)bytes;
 }
 
-/* Is it more than may be queued for one client at once? Half of what ends it, because what is
- * published meanwhile must fit, too. */
+/* What may be queued for one client at once, and so held for it, whatever it asks with: half of what
+ * ends it, because what is published meanwhile must fit, too. */
 static uint64_t recovered_bytes_max(const struct sub_request *r)
 {
     return (uint64_t)r->session->conn->worker->config->limits.hard_bytes / 2;
@@ -336,7 +336,7 @@ static uint64_t recovered_bytes_max(const struct sub_request *r)
 
 static bool is_too_much(const struct sub_request *r)
 {
-    return r->recovered > RECORDED_MAX || r->recovered_bytes > recovered_bytes_max(r);
+    return r->recovered > RECORDED_MAX || r->session->recovered_bytes > recovered_bytes_max(r);
 }
 
 static void fail_recovery(struct sub_request *r, struct recovery *v)
@@ -419,7 +419,7 @@ void session_on_recovery(struct hub *h, uint64_t token, struct publication *cons
         r->recoveries[index].channel == NULL)
         return; /* the client has gone, or was answered without */
     struct recovery *v = &r->recoveries[index];
-    for (uint32_t i = 0; recovered && i < count; i++)
+    for (uint32_t i = 0; recovered && i < count && !is_too_much(r); i++)
         add_recovered(r, v, list[i]);
     if (recovered)
         finish_recovery(r, v);

@@ -46,6 +46,54 @@ static void test_recovered_by_several_commands(void)
     scene_free(n);
 }
 
+/* What several commands hold while they wait for Redis is no more than one may. */
+static void test_held_by_several_commands(void)
+{
+    enum { COMMANDS = 4 };
+    struct scene *n = scene_new("limits.hard_bytes=40000");
+    struct scene_client a;
+    char text[200], channel[24];
+    static char big[12000];
+    snprintf(big, sizeof big, "{\"x\":\"%0*d\"}", (int)sizeof big - 20, 7);
+    scene_join_with(n, &a, &(struct scene_socket){.query = "", .buffer = 1 << 20});
+    for (int i = 0; i < COMMANDS; i++) {
+        snprintf(text, sizeof text,
+                 "{\"action\":\"subscribe\",\"channels\":[\"chat:%d\",\"quote:%d\"],"
+                 "\"since\":{\"chat:%d\":{\"epoch\":\"e1\",\"seq\":1}}}",
+                 i, i, i);
+        scene_say(&a, text);
+    }
+    scene_hear(n, &a);
+    CU_ASSERT_EQUAL_FATAL(n->token_count, COMMANDS);
+    for (unsigned i = 0; i < COMMANDS; i++) {
+        snprintf(channel, sizeof channel, "chat:%u", i);
+        scene_live(n, channel, 2, big);
+        struct publication **list = mem_alloc(sizeof(struct publication *));
+        list[0] = scene_make((struct publication_head){0}, channel, "e1", 2, big);
+        hub_post_recovery(n->at.hub, n->tokens[i], list, 1, true);
+    }
+    for (unsigned i = 0; i < COMMANDS; i++) {
+        snprintf(channel, sizeof channel, "quote:%u", i);
+        scene_live(n, channel, 0, NULL);
+        scene_hear(n, &a);
+    }
+    const char *heard = scene_hear(n, &a);
+    CU_ASSERT_EQUAL(scene_count(heard, "\"accepted\":2"), COMMANDS);
+    CU_ASSERT_EQUAL(scene_count(heard, "\"recovered\":["), 1);
+    CU_ASSERT_EQUAL(scene_count(heard, "\"snap\":true"), COMMANDS - 1);
+    /* Nothing is held any more: there is room again. */
+    scene_say(&a, "{\"action\":\"subscribe\",\"channels\":[\"chat:A\"],"
+                  "\"since\":{\"chat:A\":{\"epoch\":\"e1\",\"seq\":1}}}");
+    scene_hear(n, &a);
+    scene_live(n, "chat:A", 2, big);
+    struct publication **list = mem_alloc(sizeof(struct publication *));
+    list[0] = scene_make((struct publication_head){0}, "chat:A", "e1", 2, big);
+    hub_post_recovery(n->at.hub, n->tokens[COMMANDS], list, 1, true);
+    CU_ASSERT_EQUAL(scene_count(scene_hear(n, &a), "\"recovered\":[\"chat:A\"]"), 1);
+    scene_leave(n, &a);
+    scene_free(n);
+}
+
 /* A client comes back while the feed is suspect: its position is taken on trust. */
 static struct scene *begin_on_trust(struct scene_client *a, const char *channels, unsigned seq)
 {
@@ -178,6 +226,7 @@ static const struct unit_test tests[] = {
     {"trust in a value that ended", test_trust_in_a_value_that_ended},
     {"trust without a doubt", test_trust_without_a_doubt},
     {"what several commands recover fits the limit", test_recovered_by_several_commands},
+    {"what several commands hold fits the limit", test_held_by_several_commands},
     {NULL, NULL},
 };
 const struct unit_suite suite_positions = {"positions", tests};
