@@ -187,7 +187,9 @@ static void conclude(const struct hub_channel *c, struct sent_position *p)
         return;
     }
     if (last == NULL || last->p->seq == 0) {
-        p->is_known = c->ns->history > 0; /* from the beginning, whatever that will be called */
+        /* From the beginning, whatever that will be called; if it is known that there was nothing. */
+        bool was_empty = last != NULL || (c->live && !c->is_doubtful);
+        p->is_known = was_empty && c->ns->history > 0;
         return;
     }
     uint64_t behind = last->count > p->seen ? last->count - p->seen : 0;

@@ -3,10 +3,12 @@
  */
 #include "base/mem.h"
 #include "domain/hub.h"
+#include "domain/sent_position.h"
 #include "scene.h"
 #include "unit.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 /* What several commands recover in one turn is as much as if it were one: nobody is closed as slow
  * for coming back with one command for each channel. */
@@ -219,7 +221,36 @@ static void test_gap_that_the_log_fills(void)
     scene_free(n);
 }
 
+static bool has_position(const struct scene *n, const char *channel)
+{
+    const struct cohort *c = hub_find(n->at.hub, slice_str(channel))->cohorts[0].cohort;
+    struct sent_position *sent = sent_positions(c->members[0].conn->upper);
+    bool is_known = sent[0].is_known;
+    free(sent);
+    return is_known;
+}
+
+/* Who leaves before anybody could read what there is was not there from the beginning. */
+static void test_beginning_that_nobody_saw(void)
+{
+    struct scene *n = scene_new("namespace.chat.history=100");
+    struct scene_client a;
+    hub_post_feed(n->at.hub, false, "redis_lost");
+    scene_join(n, &a, "?channels=chat:A");
+    scene_hear(n, &a);
+    CU_ASSERT_FALSE(has_position(n, "chat:A"));
+    hub_post_live(n->at.hub, slice_str("chat:A"), NULL, NULL, false); /* it could not be read */
+    scene_turn(n);
+    CU_ASSERT_FALSE(has_position(n, "chat:A"));
+    scene_live(n, "chat:A", 0, NULL);
+    scene_turn(n);
+    CU_ASSERT(has_position(n, "chat:A"));
+    scene_leave(n, &a);
+    scene_free(n);
+}
+
 static const struct unit_test tests[] = {
+    {"a beginning that nobody saw", test_beginning_that_nobody_saw},
     {"a gap that the log fills", test_gap_that_the_log_fills},
     {"trust that was wrong", test_trust_that_was_wrong},
     {"trust that was right", test_trust_that_was_right},
