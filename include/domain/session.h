@@ -25,7 +25,7 @@ struct session {
     struct conn *conn;
     struct cohort *cohort;     /* NULL while nothing is subscribed */
     uint32_t member_index;     /* in cohort->members */
-    uint32_t pending_channels; /* in requests that wait for Redis */
+    uint32_t pending_channels; /* in requests that wait for Redis, each as often as in there */
     struct cohort_format format;
     struct rate_limit commands;
     uint16_t refused_in_a_row; /* commands over the limit since the last one taken */
@@ -68,6 +68,7 @@ struct sub_request {
     uint32_t waiting;        /* channels not yet confirmed */
     uint32_t count;          /* of subs */
     uint32_t added;          /* of them new to the session, for the limit */
+    uint32_t wanted;         /* channels of the session before it; 0: nobody had to count them */
     bool snapshot;           /* wanted for newly subscribed channels */
     bool is_unheard;         /* the client did not ask: no ack */
     bool snapshot_again;     /* wanted for those already subscribed, too */

@@ -23,6 +23,9 @@ uint32_t subs_sort(struct hub *h, struct cohort_sub *list, uint32_t count);
  * channel, added's options count. */
 struct subs subs_union(const struct cohort *c, const struct cohort_sub *added, uint32_t count);
 
+/* How many channels a session has, and will have with what it waits for. */
+uint32_t subs_count_wanted(const struct session *s);
+
 /* The subscription to a channel in an ordered list, or NULL. */
 struct cohort_sub *subs_find(struct cohort_sub *list, uint32_t count,
                              const struct hub_channel *channel);

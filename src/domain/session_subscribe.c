@@ -191,10 +191,17 @@ static enum error_code check_channel(const struct session *s, struct slice name,
     return *ns != NULL ? ERR_NONE : ERR_UNKNOWN_NAMESPACE;
 }
 
-static bool has_room(const struct session *s, uint32_t adding)
+/* What waits may be there already, or wait twice: near the limit it is looked at. */
+static bool has_room(struct sub_request *r)
 {
-    uint64_t have = (s->cohort != NULL ? s->cohort->sub_count : 0) + s->pending_channels;
-    return have + adding < (uint64_t)s->conn->worker->config->limits.channels_per_client;
+    const struct session *s = r->session;
+    uint64_t limit = (uint64_t)s->conn->worker->config->limits.channels_per_client;
+    uint64_t most = (s->cohort != NULL ? s->cohort->sub_count : 0) + (uint64_t)s->pending_channels;
+    if (most + r->added < limit)
+        return true;
+    if (r->wanted == 0)
+        r->wanted = subs_count_wanted(s);
+    return (uint64_t)r->wanted + r->added < limit;
 }
 
 static bool is_mode_allowed(const struct config_namespace *ns, enum delivery_mode mode)
@@ -262,7 +269,7 @@ void session_request_channel(struct sub_request *r, struct slice name,
     const struct cohort_sub *pending = error == ERR_NONE ? find_pending_sub(s, name) : NULL;
     present = pending != NULL ? pending : present;
     bool is_new = present == NULL;
-    if (error == ERR_NONE && is_new && !has_room(s, r->added))
+    if (error == ERR_NONE && is_new && !has_room(r))
         error = ERR_TOO_MANY_CHANNELS;
     if (error != ERR_NONE) {
         metrics_add(metrics_for(s), METRIC_ERR_CHANNEL, 1);

@@ -4,6 +4,7 @@
 #include "domain/subscription_set.h"
 
 #include "base/mem.h"
+#include "domain/session.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -31,19 +32,37 @@ uint32_t subs_sort(struct hub *h, struct cohort_sub *list, uint32_t count)
     return kept;
 }
 
-struct subs subs_union(const struct cohort *c, const struct cohort_sub *added, uint32_t count)
+static struct subs merge(const struct cohort_sub *have, uint32_t have_count,
+                         const struct cohort_sub *added, uint32_t count)
 {
-    uint32_t have = c != NULL ? c->sub_count : 0;
-    struct subs all = {.list = mem_alloc((have + count + 1) * sizeof *all.list)};
+    struct subs all = {.list = mem_alloc((have_count + count + 1) * sizeof *all.list)};
     uint32_t i = 0, j = 0;
-    while (i < have || j < count) {
+    while (i < have_count || j < count) {
         bool take_added =
-            i == have || (j < count && added[j].channel->id <= c->subs[i].channel->id);
-        if (take_added && i < have && added[j].channel == c->subs[i].channel)
+            i == have_count || (j < count && added[j].channel->id <= have[i].channel->id);
+        if (take_added && i < have_count && added[j].channel == have[i].channel)
             i++;
-        all.list[all.count++] = take_added ? added[j++] : c->subs[i++];
+        all.list[all.count++] = take_added ? added[j++] : have[i++];
     }
     return all;
+}
+
+struct subs subs_union(const struct cohort *c, const struct cohort_sub *added, uint32_t count)
+{
+    return merge(c != NULL ? c->subs : NULL, c != NULL ? c->sub_count : 0, added, count);
+}
+
+uint32_t subs_count_wanted(const struct session *s)
+{
+    struct subs all = subs_union(s->cohort, NULL, 0);
+    for (const struct list *at = s->requests.next; at != &s->requests; at = at->next) {
+        const struct sub_request *r = list_entry(at, struct sub_request, in_session);
+        struct subs more = merge(all.list, all.count, r->subs, r->count);
+        free(all.list);
+        all = more;
+    }
+    free(all.list);
+    return all.count;
 }
 
 struct cohort_sub *subs_find(struct cohort_sub *list, uint32_t count,

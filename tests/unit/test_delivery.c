@@ -122,24 +122,36 @@ static void test_overflowing_recovery_harms_no_other(void)
     scene_free(n);
 }
 
-/* A channel that is waited for counts once, however often it is asked for. */
+/* A channel that is waited for counts once, however often it is asked for, and whether or not it is
+ * there already. */
 static void test_pending_channel_counts_once(void)
 {
-    struct scene *n = scene_new("limits.channels_per_client=2");
+    struct scene *n = scene_new("limits.channels_per_client=3");
     struct scene_client a;
     scene_join(n, &a, "?channels=quote:A,quote:B");
     scene_say(&a, "{\"action\":\"subscribe\",\"id\":1,\"channels\":[\"quote:A\"],\"max_rate\":2}");
-    scene_say(&a, "{\"action\":\"subscribe\",\"id\":2,\"channels\":[\"quote:C\"]}");
+    scene_say(&a, "{\"action\":\"subscribe\",\"id\":2,\"channels\":[\"quote:C\",\"quote:D\"]}");
     scene_turn(n);
-    scene_live(n, "quote:A", 0, NULL);
-    scene_live(n, "quote:B", 0, NULL);
+    for (const char *name = "ABC"; *name != '\0'; name++)
+        scene_live(n, (char[]){'q', 'u', 'o', 't', 'e', ':', *name, '\0'}, 0, NULL);
     scene_hear(n, &a);
-    scene_say(&a, "{\"action\":\"list\",\"id\":3}");
+    scene_say(&a, "{\"action\":\"unsubscribe\",\"id\":3,\"channels\":[\"quote:C\"]}");
+    scene_say(&a, "{\"action\":\"subscribe\",\"channels\":[\"quote:A\",\"quote:B\",\"quote:E\"]}");
+    scene_say(&a, "{\"action\":\"subscribe\",\"channels\":[\"quote:E\",\"quote:F\"]}");
+    scene_say(&a, "{\"action\":\"unsubscribe\",\"channels\":[\"quote:B\"]}");
+    scene_say(&a, "{\"action\":\"subscribe\",\"channels\":[\"quote:A\",\"quote:G\"]}");
+    scene_hear(n, &a);
+    scene_live(n, "quote:E", 0, NULL);
+    scene_live(n, "quote:G", 0, NULL);
+    scene_turn(n);
+    scene_say(&a, "{\"action\":\"list\",\"id\":4}");
     const char *heard = scene_hear(n, &a);
-    CU_ASSERT_EQUAL(scene_count(heard, "\"id\":1,\"accepted\":1,"), 1);
-    CU_ASSERT_EQUAL(scene_count(heard, "\"name\":\"too_many_channels\""), 1);
+    CU_ASSERT_EQUAL(scene_count(heard, "\"id\":1,\"accepted\":1,\"rejected\":[]"), 1);
+    CU_ASSERT_EQUAL(scene_count(heard, "\"id\":2,\"accepted\":1,"), 1);
+    CU_ASSERT_EQUAL(scene_count(heard, "\"name\":\"too_many_channels\""), 2); /* D and F */
     CU_ASSERT_EQUAL(
         scene_count(heard, "\"channel\":\"quote:A\",\"mode\":\"latest\",\"max_rate\":2,"), 1);
+    CU_ASSERT_EQUAL(scene_count(heard, "\"channel\":\"quote:G\",\"mode\""), 1);
     scene_leave(n, &a);
     scene_free(n);
 }
