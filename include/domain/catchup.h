@@ -52,6 +52,10 @@ void catchup_begin(struct session *s, struct catchup *cu);
  * the members that lag. */
 void catchup_queue_all_mode(struct cohort *c, uint64_t from, uint64_t to);
 
+/* Queues the newest values that gates of mode `latest` still hold back, for this session alone, which
+ * must be settled: it is about to leave. */
+void catchup_queue_held(struct session *s);
+
 /* Serves a lagging session one round, and it is in step again or goes on when that is written. */
 void catchup_serve(struct session *s);
 

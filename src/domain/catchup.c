@@ -374,3 +374,30 @@ void catchup_serve(struct session *s)
     else
         conn_call_when_drained(s->conn);
 }
+
+/* --- before the time ------------------------------------------------------------------------ */
+
+static void queue_held(struct session *s, struct standing *at, const struct hub_channel *c,
+                       struct item *item)
+{
+    if (item != NULL && item->count > at->seen && !standing_covers(at, item->p))
+        queue_taken(s, at, item, hub_form(c, item, at->seen));
+}
+
+void catchup_queue_held(struct session *s)
+{
+    struct cohort *c = s->cohort;
+    if (c == NULL || s->catchup != NULL || list_is_empty(&c->waiting))
+        return;
+    struct catchup *cu = catchup_new(c->sub_count, NULL);
+    for (uint32_t i = 0; i < c->sub_count; i++) {
+        const struct hub_channel *channel = c->subs[i].channel;
+        cu->at[i] = catchup_standing(s, i);
+        if (c->subs[i].mode != MODE_LATEST)
+            continue;
+        queue_held(s, &cu->at[i], channel, channel->last);
+        queue_held(s, &cu->at[i], channel, channel->plain);
+    }
+    s->catchup = cu;
+    rejoin(s);
+}

@@ -79,11 +79,12 @@ static bool is_ready(const struct session *s)
     return !c->blocked && c->outq == NULL && s->catchup == NULL && conn_unsent_bytes(c) == 0;
 }
 
-/* What is still pending goes out first, and may have to be waited for as well. */
+/* What is still pending or held back goes out first, and may have to be waited for as well. */
 static void close_one(struct session *s, bool is_over)
 {
     struct conn *c = s->conn;
     session_settle(s);
+    catchup_queue_held(s);
     if (must_have_all(s))
         conn_flush(c);
     else

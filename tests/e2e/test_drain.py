@@ -242,6 +242,21 @@ def test_a_batch_that_is_being_collected_is_not_lost_by_leaving(node_of, operato
     assert leave(client)[0] == 4200
 
 
+def test_a_value_that_waits_for_its_time_is_not_lost_by_leaving(node_of, operator, connect):
+    node = node_of({"namespace.quote.mode": "latest", "namespace.quote.batch_ms": 60000})
+    client = connect(node, channels="quote:A,quote:B")
+    client.wait_for("ack")
+    for number in range(3):
+        operator.redis.publish("quote:A", number)
+    node.wait_metric("tickcast_publications_total", 3)
+    operator.ask(cmd="drain", seconds=0)
+    client.wait_for("drain")
+    [item] = client.items(1)
+    assert (item["channel"], item["data"]) == ("quote:A", 2)
+    assert item["epoch"] and item["seq"] == 3
+    assert leave(client)[0] == 4200
+
+
 def test_an_echo_leaves_with_the_others(node_of, operator, wire):
     node = node_of({"node.echo": "yes"})
     echo = wire(node)
