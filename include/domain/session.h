@@ -48,7 +48,8 @@ enum recovery_state {
 
 /* A position that a client came back with, and what was published since. */
 struct recovery {
-    struct hub_channel *channel; /* pinned by the request's subs */
+    struct hub_channel *channel; /* pinned by the request's subs; NULL: it is wanted no more */
+    uint64_t channel_id;         /* by which a request's recoveries are ordered */
     struct position since;
     uint8_t state;             /* enum recovery_state */
     uint32_t back;             /* DONE: where it stands in channel->recorders */

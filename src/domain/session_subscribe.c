@@ -79,14 +79,19 @@ void session_settle(struct session *s)
     cohort_settle(s->cohort, s->member_index);
 }
 
-static const struct recovery *find_recovery(const struct sub_request *r,
-                                            const struct hub_channel *channel)
+static struct recovery *find_recovery(const struct sub_request *r,
+                                      const struct hub_channel *channel)
 {
-    for (uint32_t i = 0; i < r->recovery_count; i++) {
-        if (r->recoveries[i].channel == channel)
-            return &r->recoveries[i];
+    uint32_t low = 0, high = r->recovery_count;
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+        if (r->recoveries[mid].channel_id < channel->id)
+            low = mid + 1;
+        else
+            high = mid;
     }
-    return NULL;
+    bool is_found = low < r->recovery_count && r->recoveries[low].channel == channel;
+    return is_found ? &r->recoveries[low] : NULL;
 }
 
 static bool has_number(const struct recovery *v)
@@ -407,6 +412,7 @@ static void ask_recoveries(struct sub_request *r, const struct command *command)
             continue;
         struct recovery *v = &r->recoveries[r->recovery_count++];
         v->channel = c;
+        v->channel_id = c->id;
         v->since.seq = since->seq;
         v->since.is_trusted = !h->feed_ok;
         v->since.epoch_len = (uint8_t)since->epoch.len;
@@ -487,15 +493,13 @@ static void queue_recovered(struct session *s, struct gathering *g, const struct
 
 static void forget_recovery(struct sub_request *r, const struct hub_channel *c)
 {
-    for (uint32_t i = 0; i < r->recovery_count; i++) {
-        struct recovery *v = &r->recoveries[i];
-        if (v->channel != c)
-            continue;
-        if (v->state == RECOVERY_ASKED)
-            r->waiting--;
-        fail_recovery(r, v);
-        v->channel = NULL;
-    }
+    struct recovery *v = find_recovery(r, c);
+    if (v == NULL)
+        return;
+    if (v->state == RECOVERY_ASKED)
+        r->waiting--;
+    fail_recovery(r, v);
+    v->channel = NULL;
 }
 
 /* What is known of a channel whose value has ended. False: it has one, or nobody knows. */

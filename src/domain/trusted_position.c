@@ -61,20 +61,21 @@ static void check(struct session *s)
     struct position *copies = mem_alloc(count * sizeof *copies);
     struct command command = {.max_rate = -1};
     command.since = mem_alloc(count * sizeof *command.since);
-    struct subs left = subs_union(s->cohort, NULL, 0);
+    struct subs left = {.list = mem_alloc(count * sizeof *left.list)};
     struct sub_request *r = session_open_request(s, &command, count);
     r->is_unheard = true;
     for (uint32_t i = 0; i < count; i++) {
         struct hub_channel *c = s->cohort->subs[i].channel;
         const struct standing *at = catchup_peek(s, i);
-        if (at == NULL || !is_open(c, at))
+        if (at == NULL || !is_open(c, at)) {
+            left.list[left.count++] = s->cohort->subs[i];
             continue;
+        }
         struct position *copy = &copies[command.since_count];
         *copy = *at->since;
         command.since[command.since_count++] = (struct command_since){
             .channel = hub_channel_name(c), .epoch = position_epoch(copy), .seq = copy->seq};
         session_request_channel(r, hub_channel_name(c), &command);
-        subs_remove(&left, c);
     }
     command_order_since(&command);
     session_change_set(s, &left, NULL);
