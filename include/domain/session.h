@@ -21,6 +21,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct recovery;
+
 struct session {
     struct conn *conn;
     struct cohort *cohort;     /* NULL while nothing is subscribed */
@@ -39,25 +41,15 @@ struct session {
     uint32_t resume_slot;      /* of its id in hub->session_ids; 0: none */
 };
 
-enum recovery_state {
-    RECOVERY_ASKED,
-    RECOVERY_DONE,
-    RECOVERY_FAILED, /* the client gets the state instead */
-    RECOVERY_ENDED,  /* so too, but there is none any more: the list has the item that says so */
-};
+static inline struct hub *session_hub(const struct session *s)
+{
+    return hub_of(s->conn->worker);
+}
 
-/* A position that a client came back with, and what was published since. */
-struct recovery {
-    struct hub_channel *channel; /* pinned by the request's subs; NULL: it is wanted no more */
-    uint64_t channel_id;         /* by which a request's recoveries are ordered */
-    struct position since;
-    uint8_t state;             /* enum recovery_state */
-    uint32_t back;             /* DONE: where it stands in channel->recorders */
-    struct publication **list; /* DONE: what came since, one reference each; grows until the ack */
-    uint32_t count;
-    uint32_t cap;
-    uint64_t bytes; /* about what they are when they are sent */
-};
+static inline struct metrics *session_metrics(const struct session *s)
+{
+    return &s->conn->worker->metrics;
+}
 
 /* A subscribe that waits until all of its channels are confirmed. */
 struct sub_request {
@@ -75,7 +67,7 @@ struct sub_request {
     bool snapshot_again;     /* wanted for those already subscribed, too */
     struct cohort_sub *subs; /* each channel pinned */
     uint64_t number;         /* in hub->recovering, when there are recoveries */
-    struct recovery *recoveries;
+    struct recovery *recoveries; /* session_recovery.h */
     uint32_t recovery_count;
     uint32_t recovered;        /* publications in all recoveries */
     struct resume_ack *resume; /* owned: it brings a session back; else NULL */
@@ -102,10 +94,6 @@ void session_set_member_index(void *session, uint32_t index);
 
 /* For the hub. */
 void session_finish_request(struct sub_request *r);
-void session_record(struct sub_request *r, uint32_t recovery, const struct item *item,
-                    uint64_t gap); /* right before it, as hub_deliver was told */
-void session_on_recovery(struct hub *h, uint64_t token, struct publication *const *list,
-                         uint32_t count, bool recovered);
 void session_on_published(struct hub *h, uint64_t token, enum error_code error, uint64_t seq,
                           struct slice epoch);
 void session_tell_feed(struct session *s, struct frame *state); /* takes state */

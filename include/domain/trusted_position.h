@@ -2,7 +2,7 @@
  * trusted_position.h - positions that were taken on trust while the feed was suspect.
  *
  * Who comes back during an outage is not sent again what its position covers, for nobody can say
- * whether the position is good (session_subscribe.c). Once the feed is ok it can be: a position
+ * whether the position is good (session_recovery.c). Once the feed is ok it can be: a position
  * that the channel has not come up to, or whose value has ended, is asked of the bus like any
  * other. Until it is answered the subscription waits, as one that has just been asked for.
  *

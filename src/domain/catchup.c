@@ -254,7 +254,7 @@ static void add_item(struct session *s, struct round *r, struct standing *at, st
                      enum publication_form form)
 {
     uint64_t missed = standing_take(at, item, &form);
-    metrics_add(&s->conn->worker->metrics, METRIC_CONFLATED, missed);
+    metrics_add(session_metrics(s), METRIC_CONFLATED, missed);
     if (s->format.raw) {
         session_queue_item(s, item, FORM_RAW, 0);
         r->bytes += item->p->payload_bytes;

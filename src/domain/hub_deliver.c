@@ -9,6 +9,7 @@
 #include "domain/hub.h"
 #include "domain/hub_priv.h"
 #include "domain/session.h"
+#include "domain/session_recovery.h"
 
 #include <stdlib.h>
 

@@ -6,6 +6,7 @@
 #include "domain/hub.h"
 #include "domain/hub_priv.h"
 #include "domain/session.h"
+#include "domain/session_recovery.h"
 #include "domain/trusted_position.h"
 #include "protocol/messages.h"
 

@@ -15,16 +15,12 @@
 #include "domain/sent_position.h"
 #include "domain/session_commands.h"
 #include "domain/session_quality.h"
+#include "domain/session_recovery.h"
 #include "domain/subscription_set.h"
 #include "protocol/json_text.h"
 #include "protocol/messages.h"
 
 #include <stdlib.h>
-
-static struct hub *hub_for(const struct session *s)
-{
-    return hub_of(s->conn->worker);
-}
 
 static uint64_t grace_ms(const struct worker *w)
 {
@@ -35,7 +31,7 @@ static uint64_t grace_ms(const struct worker *w)
 
 static void adopt_id(struct session *s, const uint8_t id[SESSION_ID_BYTES])
 {
-    struct session_ids *ids = &hub_for(s)->session_ids;
+    struct session_ids *ids = &session_hub(s)->session_ids;
     if (s->resume_slot != 0)
         session_ids_drop(ids, s->resume_slot);
     s->resume_slot = session_ids_take(ids, id);
@@ -46,12 +42,12 @@ static void adopt_id(struct session *s, const uint8_t id[SESSION_ID_BYTES])
 
 static const uint8_t *id_of(const struct session *s)
 {
-    return session_ids_at(&hub_for(s)->session_ids, s->resume_slot);
+    return session_ids_at(&session_hub(s)->session_ids, s->resume_slot);
 }
 
 static bool has_sessions(const struct session *s)
 {
-    return hub_for(s)->sessions != NULL && grace_ms(s->conn->worker) > 0;
+    return session_hub(s)->sessions != NULL && grace_ms(s->conn->worker) > 0;
 }
 
 bool resume_open(struct session *s)
@@ -160,7 +156,7 @@ static void count_answer(const struct session *s, enum session_take result)
         [SESSION_UNUSABLE] = METRIC_SESSIONS_UNUSABLE,
         [SESSION_UNREAD] = METRIC_SESSIONS_UNREAD,
     };
-    metrics_add(&s->conn->worker->metrics, metrics[result], 1);
+    metrics_add(session_metrics(s), metrics[result], 1);
 }
 
 static void finish_ask(struct session *s, const struct command *command, enum session_take result,
@@ -180,7 +176,7 @@ static void finish_ask(struct session *s, const struct command *command, enum se
 
 void resume_begin(struct session *s, struct command *command)
 {
-    struct hub *h = hub_for(s);
+    struct hub *h = session_hub(s);
     struct command own = *command;
     *command = (struct command){0};
     struct slice key = token_key(&s->id);
@@ -350,9 +346,10 @@ static void store(struct session *s)
     }
     session_state_end(&text);
     if (text.len <= SESSION_STATE_BYTES_MAX) {
-        session_store_post_save(hub_for(s)->sessions, id_of(s), &text, grace_ms(s->conn->worker));
+        session_store_post_save(session_hub(s)->sessions, id_of(s), &text,
+                                grace_ms(s->conn->worker));
     } else {
-        metrics_add(&s->conn->worker->metrics, METRIC_SESSIONS_NOT_STORED, 1);
+        metrics_add(session_metrics(s), METRIC_SESSIONS_NOT_STORED, 1);
         log_warn("session_not_stored", LOG_STR("reason", "too_large"), LOG_INT("bytes", text.len));
     }
     buf_fini(&text);
@@ -360,7 +357,7 @@ static void store(struct session *s)
 
 void resume_on_end(struct session *s)
 {
-    struct hub *h = hub_for(s);
+    struct hub *h = session_hub(s);
     struct resume_ask *ask = h->resuming.count > 0 ? take_ask(h, s->id, NULL) : NULL;
     if (ask != NULL)
         ask_free(ask); /* its answer goes back to the store */

@@ -16,16 +16,6 @@
 #define REFUSED_IN_A_ROW_MAX 500
 #define PUBLISHES_MAX        1000 /* of one client that Redis has not answered */
 
-static struct hub *hub_for(const struct session *s)
-{
-    return hub_of(s->conn->worker);
-}
-
-static struct metrics *metrics_for(const struct session *s)
-{
-    return &s->conn->worker->metrics;
-}
-
 void session_queue_text(struct session *s, struct buf *text)
 {
     session_send(s, frame_text(text));
@@ -73,7 +63,7 @@ static uint64_t take_channels(struct session *s, const struct slice *channels, s
     session_settle(s);
     *left = subs_union(s->cohort, NULL, 0);
     for (size_t i = 0; i < count; i++) {
-        struct hub_channel *c = hub_find(hub_for(s), channels[i]);
+        struct hub_channel *c = hub_find(session_hub(s), channels[i]);
         if ((c != NULL && subs_remove(left, c)) || was_waiting[i])
             taken++;
         else
@@ -168,7 +158,7 @@ static void free_publish(struct client_publish *cp)
 
 void session_forget_publishes(struct session *s)
 {
-    struct list *publishes = &hub_for(s)->publishes, *next;
+    struct list *publishes = &session_hub(s)->publishes, *next;
     for (struct list *at = publishes->next; s->publish_count > 0 && at != publishes; at = next) {
         struct client_publish *cp = list_entry(at, struct client_publish, in_hub);
         next = at->next;
@@ -193,12 +183,12 @@ static enum error_code check_publish(const struct session *s, const struct comma
         return ERR_TOO_LARGE;
     if (s->publish_count >= PUBLISHES_MAX)
         return ERR_RATE_LIMITED;
-    return hub_for(s)->upstream.publish != NULL ? ERR_NONE : ERR_FEED_UNAVAILABLE;
+    return session_hub(s)->upstream.publish != NULL ? ERR_NONE : ERR_FEED_UNAVAILABLE;
 }
 
 static void do_publish(struct session *s, const struct command *command)
 {
-    struct hub *h = hub_for(s);
+    struct hub *h = session_hub(s);
     enum error_code error = check_publish(s, command);
     if (error != ERR_NONE) {
         reply_error(s, error, command->id, NULL);
@@ -235,7 +225,7 @@ void session_on_published(struct hub *h, uint64_t token, enum error_code error, 
         buf_append_str(&ack, ",\"epoch\":\"");
         buf_append(&ack, epoch.ptr, epoch.len);
         buf_append_str(&ack, "\"}");
-        metrics_add(metrics_for(s), METRIC_CLIENT_PUBLISHES, 1);
+        metrics_add(session_metrics(s), METRIC_CLIENT_PUBLISHES, 1);
         session_queue_text(s, &ack);
     }
     free_publish(cp);
@@ -304,7 +294,7 @@ void session_on_message(struct session *s, enum ws_opcode opcode, struct slice p
         session_send(s, frame_new(WS_OP_TEXT, false, slice_str("pong"), (struct slice){0}, 4));
         return;
     }
-    metrics_add(metrics_for(s), METRIC_COMMANDS, 1);
+    metrics_add(session_metrics(s), METRIC_COMMANDS, 1);
     struct command command;
     const char *why = NULL;
     enum error_code error = command_parse(payload, &command, &why);
@@ -312,7 +302,7 @@ void session_on_message(struct session *s, enum ws_opcode opcode, struct slice p
         if (error == ERR_NONE) {
             run_command(s, &command);
         } else {
-            metrics_add(metrics_for(s), METRIC_ERR_COMMAND, 1);
+            metrics_add(session_metrics(s), METRIC_ERR_COMMAND, 1);
             reply_error(s, error, command.id, why);
         }
     }

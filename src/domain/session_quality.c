@@ -18,11 +18,6 @@
 #define STAMP_DIGITS 8
 #define NS_PER_US    1000
 
-static struct metrics *metrics_of(const struct session *s)
-{
-    return &s->conn->worker->metrics;
-}
-
 static uint32_t low_us(void)
 {
     return (uint32_t)(clock_mono_ns() / NS_PER_US);
@@ -42,7 +37,7 @@ void session_send_ping(struct session *s)
     char text[STAMP_DIGITS + 1];
     write_stamp(s->conn->ping_sent_us, text);
     conn_queue_control(s->conn, WS_OP_PING, slice_of(text, STAMP_DIGITS));
-    metrics_add(metrics_of(s), METRIC_PINGS_SENT, 1);
+    metrics_add(session_metrics(s), METRIC_PINGS_SENT, 1);
 }
 
 void session_settle_ping(struct session *s)
@@ -50,7 +45,7 @@ void session_settle_ping(struct session *s)
     if (s->conn->ping_sent_us == 0)
         return;
     s->conn->ping_sent_us = 0;
-    metrics_add(metrics_of(s), METRIC_PINGS_LOST, 1);
+    metrics_add(session_metrics(s), METRIC_PINGS_LOST, 1);
 }
 
 static bool is_answer(const struct session *s, struct slice payload)
@@ -70,9 +65,9 @@ void session_on_pong(struct session *s, struct slice payload)
     uint32_t took_us = low_us() - s->conn->ping_sent_us;
     s->conn->ping_sent_us = 0;
     rtt_add(rtt, took_us);
-    metrics_observe_ns(metrics_of(s), HISTOGRAM_PING, (uint64_t)took_us * NS_PER_US, 1);
+    metrics_observe_ns(session_metrics(s), HISTOGRAM_PING, (uint64_t)took_us * NS_PER_US, 1);
     if (rtt_has_deviation(rtt))
-        metrics_observe_ns(metrics_of(s), HISTOGRAM_PING_DEVIATION,
+        metrics_observe_ns(session_metrics(s), HISTOGRAM_PING_DEVIATION,
                            (uint64_t)rtt_deviation_us(rtt) * NS_PER_US, 1);
 }
 
@@ -87,7 +82,7 @@ void session_name(const struct session *s, char *out)
 
 void session_note_arrival(const struct session *s, struct slice name)
 {
-    struct hub *hub = hub_of(s->conn->worker);
+    struct hub *hub = session_hub(s);
     if (hub->monitor != NULL)
         quality_monitor_post_arrival(hub->monitor, name);
 }
@@ -97,14 +92,14 @@ static bool is_our_doing(const struct session *s)
 {
     uint8_t cause = s->conn->cause;
     return cause == METRIC_ENDED_DRAIN || cause == METRIC_ENDED_KICKED ||
-           hub_of(s->conn->worker)->departures != NULL;
+           session_hub(s)->departures != NULL;
 }
 
 void session_judge_end(const struct session *s)
 {
     const struct config *config = s->conn->worker->config;
     if (!is_our_doing(s) && session_age_ms(s) < (uint64_t)config->quality.short_lived_ms)
-        metrics_add(metrics_of(s), METRIC_SHORT_LIVED, 1);
+        metrics_add(session_metrics(s), METRIC_SHORT_LIVED, 1);
 }
 
 void session_read_quality(const struct session *s, struct session_quality *out)

@@ -3,45 +3,26 @@
  *
  * Three steps. Its channels are checked and pinned in the hub (begin); it waits until Redis has
  * confirmed the new ones, and the bus has answered for the positions that the client came back with
- * (the hub counts down); then the ack is queued, what was recovered follows, and the session moves
- * to the cohort of its new set, where it catches up with what it is owed (finish). A pinned channel
- * cannot disappear in between, whatever other clients do.
- *
- *      since 815 ──> the bus: 816 … 820 ──> recorded meanwhile: 821, 822 ──> ack, 816 … 822, stream
+ * (session_recovery.c; the hub counts down); then the ack is queued, what was recovered follows, and
+ * the session moves to the cohort of its new set, where it catches up with what it is owed (finish).
+ * A pinned channel cannot disappear in between, whatever other clients do.
  */
 #include "domain/session_commands.h"
 
-#include "base/clock.h"
 #include "base/mem.h"
 #include "domain/resume.h"
+#include "domain/session_recovery.h"
 #include "domain/subscription_set.h"
 #include "protocol/channel.h"
 #include "protocol/messages.h"
-#include "protocol/push.h"
 
 #include <stdlib.h>
 
-#define RATE_MAX     1000  /* updates per second: more is no limit to speak of */
-#define RECORDED_MAX 65536 /* publications recovered for one request */
-#define GATHERED_MAX 256   /* of them in one message */
-
-/* What an item is besides channel and payload, about: {"channel":"","seq":815,"ts":…,"data":}, */
-#define RECOVERED_ENVELOPE 64
-#define TOKEN_INDEX_BITS   24 /* of a token: which recovery of its request */
-
-static struct hub *hub_for(const struct session *s)
-{
-    return hub_of(s->conn->worker);
-}
-
-static struct metrics *metrics_for(const struct session *s)
-{
-    return &s->conn->worker->metrics;
-}
+#define RATE_MAX 1000 /* updates per second: more is no limit to speak of */
 
 struct cohort_sub *session_find_sub(const struct session *s, struct slice name)
 {
-    const struct hub_channel *c = hub_find(hub_for(s), name);
+    const struct hub_channel *c = hub_find(session_hub(s), name);
     return c != NULL && s->cohort != NULL ? cohort_find(s->cohort, c) : NULL;
 }
 
@@ -49,7 +30,7 @@ struct cohort_sub *session_find_sub(const struct session *s, struct slice name)
 
 static void move(struct session *s, const struct cohort_sub *subs, uint32_t count)
 {
-    struct hub *h = hub_for(s);
+    struct hub *h = session_hub(s);
     bool is_alone = s->cohort != NULL && s->cohort->member_count == 1;
     uint64_t set_hash;
     struct cohort *next = hub_find_cohort(h, s->format, subs, count, &set_hash);
@@ -79,54 +60,17 @@ void session_settle(struct session *s)
     cohort_settle(s->cohort, s->member_index);
 }
 
-static struct recovery *find_recovery(const struct sub_request *r,
-                                      const struct hub_channel *channel)
-{
-    uint32_t low = 0, high = r->recovery_count;
-    while (low < high) {
-        uint32_t mid = low + (high - low) / 2;
-        if (r->recoveries[mid].channel_id < channel->id)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    bool is_found = low < r->recovery_count && r->recoveries[low].channel == channel;
-    return is_found ? &r->recoveries[low] : NULL;
-}
-
-static bool has_number(const struct recovery *v)
-{
-    for (uint32_t i = 0; i < v->count; i++) {
-        if (v->list[i]->seq != 0)
-            return true;
-    }
-    return false;
-}
-
-/* The client came back with a position. */
-static void stand_after_recovery(struct standing *at, const struct recovery *v)
-{
-    if (v->state != RECOVERY_FAILED) {
-        at->has_base = true;
-        at->wants_epoch = !has_number(v);
-        return;
-    }
-    at->wants_snap = true;
-    at->since = mem_dup(&v->since, sizeof v->since);
-    at->wants_epoch = true; /* also where the epoch shows in an item that it has already */
-}
-
 static void stand_as_wished(struct session *s, struct standing *at, const struct cohort_sub *sub,
                             bool is_new, const struct sub_request *r)
 {
     const struct hub_channel *c = sub->channel;
     if (subs_find(r->subs, r->count, c) == NULL)
         return;
-    const struct recovery *v = is_new ? find_recovery(r, c) : NULL;
+    const struct recovery *v = is_new ? recovery_find(r, c) : NULL;
     if (s->format.raw) {
         at->has_base = true;
     } else if (v != NULL) {
-        stand_after_recovery(at, v);
+        recovery_stand(v, at);
     } else {
         if (c->ns->snapshot && (is_new ? r->snapshot : r->snapshot_again))
             standing_want_snapshot(at, c->last);
@@ -245,7 +189,8 @@ static struct cohort_sub *find_in_request(const struct list *at, const struct hu
 /* What was last asked for of this channel, by a subscribe that still waits; else NULL. */
 static const struct cohort_sub *find_pending_sub(const struct session *s, struct slice name)
 {
-    const struct hub_channel *c = list_is_empty(&s->requests) ? NULL : hub_find(hub_for(s), name);
+    const struct hub_channel *c =
+        list_is_empty(&s->requests) ? NULL : hub_find(session_hub(s), name);
     for (struct list *at = s->requests.prev; c != NULL && at != &s->requests; at = at->prev) {
         struct cohort_sub *sub = find_in_request(at, c);
         if (sub != NULL)
@@ -277,7 +222,7 @@ void session_request_channel(struct sub_request *r, struct slice name,
     if (error == ERR_NONE && is_new && !has_room(r))
         error = ERR_TOO_MANY_CHANNELS;
     if (error != ERR_NONE) {
-        metrics_add(metrics_for(s), METRIC_ERR_CHANNEL, 1);
+        metrics_add(session_metrics(s), METRIC_ERR_CHANNEL, 1);
         message_append_rejected(&r->rejected, name, error);
         return;
     }
@@ -285,7 +230,7 @@ void session_request_channel(struct sub_request *r, struct slice name,
     bool delta = present != NULL ? present->delta : false;
     r->added += is_new;
     r->subs[r->count] = (struct cohort_sub){
-        .channel = hub_pin(hub_for(s), name, ns),
+        .channel = hub_pin(session_hub(s), name, ns),
         .mode = (uint8_t)mode,
         .max_rate = grant_rate(ns, present, mode, command->max_rate),
         .delta =
@@ -307,280 +252,6 @@ static void wait_for_channels(struct sub_request *r)
     }
 }
 
-/* --- positions ------------------------------------------------------------------------------ */
-
-static struct slice number_key(const uint64_t *number)
-{
-    return slice_of((const char *)number, sizeof *number);
-}
-
-static void drop_recovered(struct sub_request *r, struct recovery *v)
-{
-    r->recovered -= v->count;
-    r->session->recovered_bytes -= (uint32_t)v->bytes;
-    for (uint32_t i = 0; i < v->count; i++)
-        publication_unref(v->list[i]);
-    free(v->list);
-    v->list = NULL;
-    v->count = v->cap = 0;
-    v->bytes = 0;
-}
-
-static void add_recovered(struct sub_request *r, struct recovery *v, struct publication *p)
-{
-    uint64_t bytes = (uint64_t)p->payload_bytes + p->channel_len + RECOVERED_ENVELOPE;
-    if (v->count == v->cap) {
-        v->cap = v->cap != 0 ? v->cap * 2 : 8;
-        v->list = mem_realloc(v->list, v->cap * sizeof(struct publication *));
-    }
-    v->list[v->count++] = publication_ref(p);
-    v->bytes += bytes;
-    r->recovered++;
-    r->session->recovered_bytes += (uint32_t)bytes;
-}
-
-/* What may be queued for one client at once, and so held for it, whatever it asks with: half of what
- * ends it, because what is published meanwhile must fit, too. */
-static uint64_t recovered_bytes_max(const struct sub_request *r)
-{
-    return (uint64_t)r->session->conn->worker->config->limits.hard_bytes / 2;
-}
-
-static bool is_too_much(const struct sub_request *r)
-{
-    return r->recovered > RECORDED_MAX || r->session->recovered_bytes > recovered_bytes_max(r);
-}
-
-static void fail_recovery(struct sub_request *r, struct recovery *v)
-{
-    if (v->state == RECOVERY_DONE)
-        hub_drop_recorder(r, (uint32_t)(v - r->recoveries));
-    drop_recovered(r, v);
-    v->state = RECOVERY_FAILED;
-}
-
-static void finish_recovery(struct sub_request *r, struct recovery *v)
-{
-    v->state = RECOVERY_DONE;
-    hub_add_recorder(r, (uint32_t)(v - r->recoveries));
-    if (is_too_much(r))
-        fail_recovery(r, v);
-}
-
-void session_record(struct sub_request *r, uint32_t recovery, const struct item *item, uint64_t gap)
-{
-    struct recovery *v = &r->recoveries[recovery];
-    add_recovered(r, v, item->p);
-    if (gap != item->p->gap || is_too_much(r)) /* what only this worker lost is in no publication */
-        fail_recovery(r, v);
-}
-
-static void ask_recovery(struct sub_request *r, struct recovery *v)
-{
-    struct hub *h = hub_for(r->session);
-    const struct hub_channel *c = v->channel;
-    bool is_same = slice_equal(slice_of(c->epoch, c->epoch_len), position_epoch(&v->since));
-    if (is_same && c->last != NULL && c->last->p->seq == v->since.seq && !c->is_doubtful &&
-        (c->live || !h->feed_ok)) {
-        finish_recovery(r, v); /* nothing was missed */
-        return;
-    }
-    if (!h->feed_ok || h->upstream.recover == NULL) {
-        v->state = RECOVERY_FAILED;
-        return;
-    }
-    r->waiting++;
-    uint64_t token = r->number << TOKEN_INDEX_BITS | (uint64_t)(v - r->recoveries);
-    h->upstream.recover(h->upstream.arg, h->worker->index, hub_channel_name(c),
-                        position_epoch(&v->since), v->since.seq, token);
-}
-
-static void ask_recoveries(struct sub_request *r, const struct command *command)
-{
-    struct session *s = r->session;
-    struct hub *h = hub_for(s);
-    if (command->since_count == 0 || s->format.raw)
-        return;
-    r->recoveries = mem_zalloc((r->count + 1) * sizeof *r->recoveries);
-    r->number = h->next_token++;
-    map_put(&h->recovering, map_hash(number_key(&r->number)), number_key(&r->number), r);
-    for (uint32_t i = 0; i < r->count; i++) {
-        struct hub_channel *c = r->subs[i].channel;
-        const struct command_since *since = command_find_since(command, hub_channel_name(c));
-        bool is_new = s->cohort == NULL || cohort_find(s->cohort, c) == NULL;
-        if (since == NULL || !is_new)
-            continue;
-        struct recovery *v = &r->recoveries[r->recovery_count++];
-        v->channel = c;
-        v->channel_id = c->id;
-        v->since.seq = since->seq;
-        v->since.is_trusted = !h->feed_ok;
-        v->since.epoch_len = (uint8_t)since->epoch.len;
-        memcpy(v->since.epoch, since->epoch.ptr, since->epoch.len);
-        ask_recovery(r, v);
-    }
-}
-
-void session_on_recovery(struct hub *h, uint64_t token, struct publication *const *list,
-                         uint32_t count, bool recovered)
-{
-    uint64_t number = token >> TOKEN_INDEX_BITS;
-    uint32_t index = (uint32_t)(token & ((1u << TOKEN_INDEX_BITS) - 1));
-    struct sub_request *r =
-        map_get(&h->recovering, map_hash(number_key(&number)), number_key(&number));
-    if (r == NULL || r->recoveries[index].state != RECOVERY_ASKED ||
-        r->recoveries[index].channel == NULL)
-        return; /* the client has gone, or was answered without */
-    struct recovery *v = &r->recoveries[index];
-    for (uint32_t i = 0; recovered && i < count && !is_too_much(r); i++)
-        add_recovered(r, v, list[i]);
-    if (recovered)
-        finish_recovery(r, v);
-    else
-        fail_recovery(r, v);
-    if (--r->waiting == 0)
-        session_finish_request(r);
-}
-
-/* Items on their way into one message. */
-struct gathering {
-    struct push_part parts[GATHERED_MAX];
-    uint32_t count;
-    size_t bytes;
-};
-
-static void flush_gathered(struct session *s, struct gathering *g)
-{
-    if (g->count == 0)
-        return;
-    struct push w;
-    push_open(&w, g->bytes, g->count);
-    for (uint32_t i = 0; i < g->count; i++)
-        push_put(&w, &g->parts[i]);
-    session_queue_push(s, push_close(&w));
-    g->count = 0;
-    g->bytes = 0;
-}
-
-static void gather(struct session *s, struct gathering *g, struct publication *p,
-                   enum publication_form form, uint64_t missed)
-{
-    const struct push_part part = {.single = publication_frame(p, form, NULL), .missed = missed};
-    size_t more = push_part_bytes(&part);
-    if (g->count == GATHERED_MAX || (g->count > 0 && g->bytes + more > PUSH_BYTES_MAX))
-        flush_gathered(s, g);
-    g->parts[g->count++] = part;
-    g->bytes += more;
-}
-
-/* Queues what was recovered, in order; the first item, and each first one of an epoch, says so. What
- * the link lost before one may have come from the log. */
-static void queue_recovered(struct session *s, struct gathering *g, const struct recovery *v)
-{
-    struct slice epoch = {0};
-    uint64_t had = v->since.seq;
-    for (uint32_t i = 0; i < v->count; i++) {
-        struct publication *p = v->list[i];
-        enum publication_form form = p->is_snapshot ? FORM_JSON_SNAP : FORM_JSON;
-        if (p->seq != 0 && !slice_equal(epoch, publication_epoch(p))) {
-            form = p->is_snapshot ? FORM_JSON_SNAP : FORM_JSON_EPOCH;
-            epoch = publication_epoch(p);
-        }
-        gather(s, g, p, form, p->seq == had + 1 ? 0 : p->gap);
-        had = p->seq != 0 ? p->seq : had;
-    }
-}
-
-static void forget_recovery(struct sub_request *r, const struct hub_channel *c)
-{
-    struct recovery *v = find_recovery(r, c);
-    if (v == NULL)
-        return;
-    if (v->state == RECOVERY_ASKED)
-        r->waiting--;
-    fail_recovery(r, v);
-    v->channel = NULL;
-}
-
-/* What is known of a channel whose value has ended. False: it has one, or nobody knows. */
-static bool find_end(const struct sub_request *r, const struct hub_channel *c,
-                     struct publication_head *end)
-{
-    const struct publication *last = c->last != NULL ? c->last->p : NULL;
-    *end = (struct publication_head){.channel = hub_channel_name(c),
-                                     .channel_hash = c->hash,
-                                     .epoch = slice_str(""),
-                                     .ts_ms = clock_unix_ms(),
-                                     .received_ns = clock_mono_ns(),
-                                     .cleared = true};
-    if (last != NULL && last->cleared) {
-        end->epoch = publication_epoch(last);
-        end->seq = last->seq;
-        end->ts_ms = last->ts_ms;
-    } else if (last == NULL && c->base.epoch_len != 0) {
-        end->epoch = position_epoch(&c->base);
-        end->seq = c->base.seq;
-        end->ts_ms = c->base.ts_ms;
-    } else { /* where values expire, none that is stored has expired */
-        return last == NULL && c->live && hub_for(r->session)->feed_ok && c->ns->history_ttl_s > 0;
-    }
-    return true;
-}
-
-/* The value that the client has has ended meanwhile, and there is no snapshot to say so. */
-static void tell_end(struct sub_request *r, struct recovery *v)
-{
-    struct publication_head end;
-    if (v->state != RECOVERY_FAILED || !find_end(r, v->channel, &end))
-        return;
-    if (slice_equal(end.epoch, position_epoch(&v->since))) {
-        bool is_ahead = v->since.seq > end.seq;
-        if (v->since.seq == end.seq || (is_ahead && v->since.is_trusted))
-            return; /* it knows, or may have a newer value */
-        end.gap = is_ahead ? 0 : end.seq - v->since.seq - 1;
-        if (is_ahead)
-            end.seq = 0; /* a number that it would ignore */
-    }
-    v->state = RECOVERY_ENDED;
-    struct publication *p = publication_new(&end, (struct slice){0});
-    add_recovered(r, v, p);
-    publication_unref(p);
-}
-
-/* Together with what waits for the client already, which other requests may have recovered. */
-static void fail_what_does_not_fit(struct sub_request *r)
-{
-    uint64_t waiting = conn_waiting_bytes(r->session->conn);
-    for (uint32_t i = 0; i < r->recovery_count; i++) {
-        struct recovery *v = &r->recoveries[i];
-        if (v->count > 0 && waiting + v->bytes > recovered_bytes_max(r))
-            fail_recovery(r, v);
-        waiting += v->bytes;
-    }
-}
-
-static void settle_recoveries(struct sub_request *r)
-{
-    fail_what_does_not_fit(r);
-    const struct cohort *have = r->session->cohort;
-    for (uint32_t i = 0; i < r->recovery_count; i++) {
-        struct recovery *v = &r->recoveries[i];
-        if (v->channel == NULL)
-            continue;
-        if (have != NULL && cohort_find(have, v->channel) != NULL) {
-            forget_recovery(r, v->channel); /* another request of the client was first */
-            continue;
-        }
-        if (v->state == RECOVERY_ASKED)
-            v->state = RECOVERY_FAILED; /* the feed was lost meanwhile */
-        if (!hub_for(r->session)->feed_ok)
-            v->since.is_trusted = true; /* nor can it be checked now */
-        tell_end(r, v);
-        metrics_add(metrics_for(r->session),
-                    v->state == RECOVERY_DONE ? METRIC_RECOVERED : METRIC_NOT_RECOVERED, 1);
-    }
-}
-
 /* --- the request ---------------------------------------------------------------------------- */
 
 struct sub_request *session_open_request(struct session *s, const struct command *command,
@@ -598,14 +269,14 @@ struct sub_request *session_open_request(struct session *s, const struct command
 void session_start_request(struct sub_request *r, const struct command *command)
 {
     struct session *s = r->session;
-    r->count = subs_sort(hub_for(s), r->subs, r->count);
+    r->count = subs_sort(session_hub(s), r->subs, r->count);
     s->pending_channels += r->count;
     list_append(&s->requests, &r->in_session);
-    list_append(&hub_for(s)->requests, &r->in_hub);
+    list_append(&session_hub(s)->requests, &r->in_hub);
     r->waiting = 1; /* this function */
-    if (hub_for(s)->feed_ok)
+    if (session_hub(s)->feed_ok)
         wait_for_channels(r);
-    ask_recoveries(r, command);
+    recoveries_ask(r, command);
     if (--r->waiting == 0)
         session_finish_request(r);
 }
@@ -649,16 +320,12 @@ static void stop_waiting(struct sub_request *r, struct hub_channel *c)
 
 static void free_request(struct sub_request *r)
 {
-    struct hub *h = hub_for(r->session);
+    struct hub *h = session_hub(r->session);
     for (uint32_t i = 0; i < r->count; i++) {
         if (r->waiting > 0)
             stop_waiting(r, r->subs[i].channel);
     }
-    for (uint32_t i = 0; i < r->recovery_count; i++)
-        fail_recovery(r, &r->recoveries[i]);
-    if (r->recoveries != NULL)
-        map_del(&h->recovering, map_hash(number_key(&r->number)), number_key(&r->number));
-    free(r->recoveries);
+    recoveries_drop(r);
     r->session->pending_channels -= r->count;
     list_remove(&r->in_session);
     list_remove(&r->in_hub);
@@ -697,21 +364,6 @@ static void append_granted(struct buf *ack, const struct sub_request *r)
     buf_append_str(ack, "}");
 }
 
-static void append_recovered(struct buf *ack, const struct sub_request *r)
-{
-    const char *between = ",\"recovered\":[\"";
-    for (uint32_t i = 0; i < r->recovery_count; i++) {
-        const struct recovery *v = &r->recoveries[i];
-        if (v->state != RECOVERY_DONE || v->channel == NULL)
-            continue;
-        buf_append_str(ack, between);
-        buf_append(ack, v->channel->name, v->channel->name_len);
-        between = "\",\"";
-    }
-    if (between[0] == '"')
-        buf_append_str(ack, "\"]");
-}
-
 /* Channels of which something may have been lost before the next publication. */
 static void append_doubtful(struct buf *ack, const struct sub_request *r)
 {
@@ -737,9 +389,9 @@ static void queue_subscribe_ack(const struct sub_request *r)
         resume_append_ack(&ack, r);
     else
         append_granted(&ack, r);
-    append_recovered(&ack, r);
+    recoveries_append_ack(r, &ack);
     append_doubtful(&ack, r);
-    if (!hub_for(r->session)->feed_ok)
+    if (!session_hub(r->session)->feed_ok)
         buf_append_str(&ack, ",\"feed\":\"suspect\"");
     buf_append_str(&ack, "}");
     session_queue_text(r->session, &ack);
@@ -749,13 +401,10 @@ void session_finish_request(struct sub_request *r)
 {
     struct session *s = r->session;
     session_settle(s);
-    settle_recoveries(r);
+    recoveries_settle(r);
     if (!s->format.raw && !r->is_unheard)
         queue_subscribe_ack(r);
-    struct gathering g = {.count = 0};
-    for (uint32_t i = 0; i < r->recovery_count; i++)
-        queue_recovered(s, &g, &r->recoveries[i]);
-    flush_gathered(s, &g);
+    recoveries_queue(r);
     struct subs all = subs_union(s->cohort, r->subs, r->count);
     session_change_set(s, &all, r);
     free(all.list);
@@ -769,12 +418,12 @@ static bool cancel_in_request(struct sub_request *r, struct hub_channel *c)
         if (r->subs[i].channel != c)
             continue;
         stop_waiting(r, c);
-        forget_recovery(r, c);
+        recovery_forget(r, c);
         memmove(&r->subs[i], &r->subs[i + 1], (--r->count - i) * sizeof *r->subs);
         s->pending_channels--;
         if (r->waiting == 0)
             session_finish_request(r);
-        hub_unpin(hub_for(s), c);
+        hub_unpin(session_hub(s), c);
         return true;
     }
     return false;
@@ -782,7 +431,7 @@ static bool cancel_in_request(struct sub_request *r, struct hub_channel *c)
 
 bool session_cancel_pending(struct session *s, struct slice name)
 {
-    struct hub_channel *c = hub_find(hub_for(s), name);
+    struct hub_channel *c = hub_find(session_hub(s), name);
     bool was_pending = false;
     if (c == NULL)
         return false;
@@ -793,6 +442,6 @@ bool session_cancel_pending(struct session *s, struct slice name)
         if (cancel_in_request(list_entry(at, struct sub_request, in_session), c))
             was_pending = true;
     }
-    hub_unpin(hub_for(s), c);
+    hub_unpin(session_hub(s), c);
     return was_pending;
 }
