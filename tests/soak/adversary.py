@@ -3,7 +3,6 @@ killed. At times and in ways that a seed decides; one thing at a time or two tha
 """
 
 import asyncio
-import contextlib
 
 import proxy
 
@@ -13,7 +12,7 @@ class Adversary:
         self.fleet = fleet
         self.rng = rng
         self.log = log
-        self.on_rewind = on_rewind  # called before Redis is put back; None: it never is
+        self.on_rewind = on_rewind  # called while Redis is put back; None: it never is
         self.acts = [self.reset, self.stall, self.half_close, self.delay, self.kill_node,
                      self.restart_redis, self.hang_redis]
         if on_rewind is not None:
@@ -111,6 +110,6 @@ class Adversary:
             await asyncio.to_thread(self.fleet.redis.copy)
             await asyncio.sleep(self.rng.uniform(0.5, 3))
             self.log("put Redis back to an older copy")
+            await asyncio.to_thread(self.fleet.redis.put_back)
             self.on_rewind()
-            with contextlib.suppress(FileNotFoundError):
-                await asyncio.to_thread(self.fleet.redis.put_back)
+            await asyncio.to_thread(self.fleet.redis.start)

@@ -402,10 +402,12 @@ class Ledger:
             return True
         epoch, seq, n = truth.newest
         if self.raw:
-            return sub.n == n or n == CLEARED or n in truth.cleared
+            # Nor is it told of a value that was taken back.
+            is_taken_back = truth.is_rewound and sub.n is not None and sub.n > n
+            return sub.n == n or n == CLEARED or n in truth.cleared or is_taken_back
         if truth.is_stamped and not truth.is_rewound:
             return (sub.epoch, sub.seq) == (epoch, seq)
-        return sub.n == n
+        return sub.n == (CLEARED if n in truth.cleared else n)
 
     def stale(self, only_stamped=False, only_started=False):
         """Channels of which it holds an old value. only_started: where it has had an item."""

@@ -111,7 +111,7 @@ class Soak:
 
     def on_rewind(self):
         for truth in self.truths.values():
-            truth.is_rewound = True
+            truth.rewind()
 
     async def start(self):
         await self.fleet.start()
@@ -200,7 +200,16 @@ class Soak:
             self.fault([f"FAULT {client.name} does not get back to {client.node.name}",
                         *client.ledger.recent])
 
+    def ask_newest(self):
+        """Redis, where the last that was published may have been taken back."""
+        for truth in self.truths.values():
+            if truth.is_stamped and truth.is_rewound:
+                key = f"{{tc:{truth.channel}}}"
+                epoch, seq, data = self.fleet.redis.client()("HMGET", key, "epoch", "seq", "data")
+                truth.found(epoch, seq, data)
+
     async def judge_newest(self):
+        self.ask_newest()
         if "stored" not in self.rules.without:
             stale = await self.until(lambda: self.stale(only_stamped=True, only_started=True),
                                      NEWEST_S)

@@ -187,7 +187,7 @@ def test_plain_loss_that_nobody_can_know_of_passes():
 def test_a_new_epoch_passes_after_a_rewind():
     case = Case(rewinds=True)
     case.start(LOG, 5)
-    case.truths[LOG].is_rewound = True
+    case.truths[LOG].rewind()
     case.item(LOG, 4, n=4, epoch="c91f", snap=True)
     case.item(LOG, 5, n=6)
 
@@ -486,6 +486,30 @@ def test_what_one_client_saw_counts_though_redis_never_answered_for_it():
     assert behind.stale() == [LOG]
 
 
+def test_what_redis_holds_is_the_newest_when_it_went_back_last():
+    """Nothing was published since; what the client had is no more."""
+    case = Case(rewinds=True)
+    case.start(LOG, 20)
+    case.truths[LOG].rewind()
+    assert case.ledger.stale() == []
+    case.truths[LOG].found(b"c91e", b"18", values.text(LOG, 18).encode())
+    assert case.ledger.stale() == [LOG]
+    case.item(LOG, 18, epoch="c91f", snap=True)
+    assert case.ledger.stale() == []
+    case.publish(case.truths[LOG], epoch="c91f")
+    assert case.ledger.stale() == [LOG]
+
+
+def test_a_value_that_was_cleared_after_redis_went_back_is_the_newest():
+    case = Case(rewinds=True)
+    case.start(LATEST, 20)
+    case.truths[LATEST].rewind()
+    n = case.publish(case.truths[LATEST], clear=True)
+    assert case.ledger.stale() == [LATEST]
+    case.item(LATEST, n, cleared=True)
+    assert case.ledger.stale() == []
+
+
 def test_a_client_that_never_got_a_value_is_stale():
     case = Case()
     case.subscribe(LOG)
@@ -509,6 +533,16 @@ def test_raw_payloads_pass():
         case.ledger.raw_value(values.text(LOG, n))
     case.ledger.raw_value(values.text(LATEST, 3))
     case.ledger.raw_value(values.text(LATEST, 9))
+
+
+def test_a_raw_client_is_not_told_of_a_value_that_was_taken_back():
+    case = raw_case(rewinds=True)
+    case.ledger.raw_value(values.text(LOG, 20))
+    case.truths[LOG].rewind()
+    case.truths[LOG].found(b"c91e", b"18", values.text(LOG, 18).encode())
+    assert LOG not in case.ledger.stale()
+    case.publish(case.truths[LOG])
+    assert LOG in case.ledger.stale()
 
 
 @pytest.mark.parametrize("then, what", [(5, "on one connection"), (4, "on one connection"),

@@ -5,6 +5,8 @@ Redis breaks, nobody knows which of the unanswered publications happened; then t
 that sees one tells, and all others have to agree.
 """
 
+import json
+
 import values
 
 CLEARED = -1  # stands for the number of a cleared value as long as only clients have seen it
@@ -45,6 +47,16 @@ class Truth:
         if not self._is_behind_newest(epoch, seq):
             self.newest = (epoch, seq, n)
         return self._number(epoch, seq, n)
+
+    def rewind(self):
+        """Redis has become an older copy of itself, in which what was newest may be missing."""
+        self.is_rewound = True
+        self.newest = None
+
+    def found(self, epoch, seq, data):
+        """What Redis holds, where nothing was published since it went back."""
+        if epoch is not None and self.newest is None:
+            self.newest = (epoch, seq, json.loads(data)["n"] if data else CLEARED)
 
     # --- the clients' side -----------------------------------------------------------------------
 
