@@ -59,6 +59,7 @@ struct bus {
     struct loop_timer *expiry_timer;
     struct loop_timer *patience_timer;
     uint64_t patience_from_ms; /* messages are kept back without an answer; monotonic */
+    uint32_t patience_count;   /* begun for a subscriber link, and nothing was read since */
     struct loop_timer *again_timer;
     bool store_refuses; /* by its last answer, for now: it loads, or fails over */
     bool is_unanswered; /* the same, or the command link was lost, and nothing was read since */
@@ -115,11 +116,11 @@ bool bus_hold(struct bus *b, struct bus_channel *c, struct slice payload);
 /* Takes what was kept back, in order. A message that starts another read keeps the rest back. */
 void bus_release_held(struct bus *b, struct bus_channel *c);
 void bus_hole_behind_held(struct bus_channel *c); /* what is kept back came before it */
-void bus_begin_patience(struct bus *b);           /* with a store that does not answer */
 void bus_pause_reads(struct bus *b); /* the store refuses for now: a little later again */
 
 void bus_command_link_up(struct bus *b); /* reads that were lost begin again */
 void bus_command_link_down(struct bus *b);
+void bus_subscriber_link_up(struct bus *b); /* the other one has a while to follow */
 void bus_forget_stored(struct bus *b, struct bus_channel *c); /* before it is freed */
 void bus_stored_init(struct bus *b);
 void bus_stored_fini(struct bus *b);

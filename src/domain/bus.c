@@ -214,7 +214,7 @@ static void on_subscriber_up(void *arg)
     log_info("redis_up", LOG_STR("link", "subscriber"));
     metrics_set(b->setup.metrics, METRIC_REDIS_UP_SUB, 1);
     metrics_add(b->setup.metrics, METRIC_REDIS_CONNECTS_SUB, 1);
-    bus_begin_patience(b);
+    bus_subscriber_link_up(b);
     redis_link_subscribe(b->subscriber, slice_str(b->admin_channel));
     bus_trace_up(b);
     b->unconfirmed = b->channels.count;

@@ -23,6 +23,7 @@
 #define HELD_BYTES_MAX      67108864 /* 64 MiB on all channels; past it messages go out as they come */
 #define HELD_OVERHEAD       64       /* bytes a message costs besides its own */
 #define PATIENCE_MS         1500     /* with a command link that is down, or a store that refuses */
+#define PATIENCE_COUNT_MAX  3        /* times in a row, for a subscriber link that comes and goes */
 #define AGAIN_MS            100      /* between two tries while the store refuses */
 
 /* --- the queue of reads --------------------------------------------------------------------- */
@@ -105,6 +106,12 @@ void bus_read_end(struct bus_read *r)
 
 /* --- messages kept back --------------------------------------------------------------------- */
 
+static uint64_t patience_left_ms(const struct bus *b)
+{
+    uint64_t used_ms = loop_now_ms(b->setup.loop) - b->patience_from_ms;
+    return used_ms < PATIENCE_MS ? PATIENCE_MS - used_ms : 0;
+}
+
 /* The two links come up one after the other, and are often cut at the same moment: then everything
  * is read anew, and it is worth waiting for that. If the command link alone stays away, or the
  * store goes on refusing, what is kept back goes out as it came. With the subscriber link away too
@@ -113,8 +120,7 @@ static bool may_hold(const struct bus *b, const struct bus_channel *c)
 {
     if (c->ns->history > 0 && !redis_link_is_up(b->subscriber))
         return true;
-    return (redis_link_is_up(b->command) && !b->store_refuses) ||
-           loop_now_ms(b->setup.loop) < b->patience_from_ms + PATIENCE_MS;
+    return (redis_link_is_up(b->command) && !b->store_refuses) || patience_left_ms(b) > 0;
 }
 
 bool bus_hold(struct bus *b, struct bus_channel *c, struct slice payload)
@@ -184,10 +190,15 @@ static void on_patience_over(void *arg)
     bus_post_batches(b);
 }
 
-void bus_begin_patience(struct bus *b)
+static void watch_patience(struct bus *b)
+{
+    loop_timer_set(b->patience_timer, patience_left_ms(b) + 1);
+}
+
+static void begin_patience(struct bus *b)
 {
     b->patience_from_ms = loop_now_ms(b->setup.loop);
-    loop_timer_set(b->patience_timer, PATIENCE_MS + 1);
+    watch_patience(b);
 }
 
 /* Patience is not begun anew by each failure: a link that is lost before it has answered, over and
@@ -195,7 +206,7 @@ void bus_begin_patience(struct bus *b)
 static void go_unanswered(struct bus *b)
 {
     if (!b->is_unanswered)
-        bus_begin_patience(b);
+        begin_patience(b);
     b->is_unanswered = true;
 }
 
@@ -532,6 +543,7 @@ static void on_reply(void *arg, const struct redis_reply_view *reply)
             ask_again(r);
         } else {
             b->store_refuses = b->is_unanswered = false;
+            b->patience_count = 0;
             handlers[r->kind](r, &reading);
         }
     }
@@ -567,6 +579,18 @@ void bus_command_link_down(struct bus *b)
     go_unanswered(b);
     b->is_unanswered = !list_is_empty(&b->reads);
     on_patience_over(b); /* it may have been over while the link was up */
+}
+
+/* Redis may be lost once more before it has answered, but a link that only comes and goes must not
+ * keep messages back for ever. */
+void bus_subscriber_link_up(struct bus *b)
+{
+    if (b->held_bytes == 0)
+        b->patience_count = 0;
+    if (b->patience_count < PATIENCE_COUNT_MAX) {
+        b->patience_count++;
+        begin_patience(b);
+    }
 }
 
 /* --- life ----------------------------------------------------------------------------------- */

@@ -530,3 +530,29 @@ def test_a_copy_that_went_past_what_was_seen_while_nothing_could_be_read(world, 
     store.is_closed = False
     item = client.item()
     assert (item["epoch"], item["seq"], item["snap"]) == ("new", 4, True)
+
+
+def test_what_is_kept_back_does_not_wait_for_links_that_come_and_go(world, store, connect):
+    """The subscriber link is up anew before the patience with the command link is over, each time."""
+    node = world.node(store.url, settings=SETTINGS)
+    client = connect(node)
+    client.subscribe("quote:A")
+    store.on_script = lambda *_: store.cut(store.others)
+    is_over = threading.Event()
+
+    def flap():
+        for seq in itertools.count(1):
+            store.cut(store.subscribers + store.others)
+            if is_over.wait(0.7):
+                return
+            store.stamp(b"quote:A", b"e", seq)
+            if is_over.wait(0.2):
+                return
+
+    flapping = threading.Thread(target=flap)
+    flapping.start()
+    try:
+        client.item(10 * SLOWER)
+    finally:
+        is_over.set()
+        flapping.join()
