@@ -207,6 +207,8 @@ static void go_unanswered(struct bus *b)
 {
     if (!b->is_unanswered)
         begin_patience(b);
+    else
+        watch_patience(b); /* it may have been over while there was hope */
     b->is_unanswered = true;
 }
 
@@ -578,7 +580,6 @@ void bus_command_link_down(struct bus *b)
     b->store_refuses = false;
     go_unanswered(b);
     b->is_unanswered = !list_is_empty(&b->reads);
-    on_patience_over(b); /* it may have been over while the link was up */
 }
 
 /* Redis may be lost once more before it has answered, but a link that only comes and goes must not

@@ -556,3 +556,24 @@ def test_what_is_kept_back_does_not_wait_for_links_that_come_and_go(world, store
     finally:
         is_over.set()
         flapping.join()
+
+
+def test_what_is_kept_back_does_not_wait_for_a_store_that_refuses_after_a_loss(world, store, connect):
+    """The patience was over while the link was up and everything could be hoped for."""
+    node = world.node(store.url, settings=SETTINGS)
+    client = connect(node)
+    client.subscribe("quote:A")
+    asked = len(store.scripts)
+
+    def on_script(*_):
+        if len(store.scripts) == asked + 1:
+            return store.cut(store.others)
+        if len(store.scripts) == asked + 2:
+            time.sleep(2)  # longer than the patience
+        return b"-LOADING Redis is loading the dataset in memory\r\n"
+
+    store.on_script = on_script
+    store.cut(store.subscribers + store.others)
+    eventually(store.waiting(asked + 2))
+    store.stamp(b"quote:A", b"e", 1)
+    assert client.item()["seq"] == 1
