@@ -161,6 +161,15 @@ void bus_hole_behind_held(struct bus_channel *c)
         list_entry(at, struct held_message, link)->is_before_hole = true;
 }
 
+/* A message that came before a hole was taken, or is kept back once more: nobody knows what came
+ * after it. */
+static void on_taken_before_hole(struct bus_channel *c, bool has_hole)
+{
+    c->has_hole = has_hole;
+    if (!list_is_empty(&c->held))
+        list_entry(c->held.prev, struct held_message, link)->is_before_hole = true;
+}
+
 void bus_release_held(struct bus *b, struct bus_channel *c)
 {
     struct list held;
@@ -173,7 +182,7 @@ void bus_release_held(struct bus *b, struct bus_channel *c)
         bool has_hole = c->has_hole;
         bus_take_message(b, c, slice_of(m->bytes, m->len));
         if (m->is_before_hole)
-            c->has_hole = has_hole; /* nobody knows what came after it */
+            on_taken_before_hole(c, has_hole);
         free(m);
     }
 }

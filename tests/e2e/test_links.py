@@ -577,3 +577,23 @@ def test_what_is_kept_back_does_not_wait_for_a_store_that_refuses_after_a_loss(w
     eventually(store.waiting(asked + 2))
     store.stamp(b"quote:A", b"e", 1)
     assert client.item()["seq"] == 1
+
+
+def test_what_was_kept_back_twice_says_nothing_about_a_later_hole(world, store, connect):
+    """A number below what was seen makes the node ask, and what is behind it wait once more."""
+    node = world.node(store.url, settings=SETTINGS)
+    client = connect(node)
+    client.subscribe("quote:A")
+    store.stamp(b"quote:A", b"e", 10)
+    assert client.item()["seq"] == 10
+    store.lets_through.clear()
+    for seqs in ((5, 11), ()):
+        asked = len(store.scripts)
+        store.cut(store.subscribers + store.others)
+        eventually(store.waiting(asked + 1))
+        for seq in seqs:
+            store.stamp(b"quote:A", b"e", seq)
+        time.sleep(0.1)
+    store.lets_through.set()
+    assert client.wait_for("state", feed="ok")["suspect"] == ["quote:A"]
+    assert client.item()["seq"] == 11
