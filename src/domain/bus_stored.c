@@ -266,11 +266,13 @@ static void ask_again(struct bus_read *r)
     bus_read_start(r);
 }
 
-/* The read is done: what came meanwhile follows, and the channel is live. */
+/* The read is done: what came meanwhile follows, and the channel is live. One that is not confirmed
+ * was cut off since the read began, which says nothing about that hole. */
 static void finish_load(struct bus_read *r)
 {
     struct bus *b = r->bus;
     struct bus_channel *c = r->channel;
+    c->has_hole = c->has_hole || !c->confirmed;
     bus_read_end(r);
     bus_release_held(b, c);
     go_on(b, c);
