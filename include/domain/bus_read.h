@@ -39,7 +39,7 @@ struct bus_read {
     uint32_t count;
     uint32_t cap;
     uint64_t bytes;
-    bool has_overflowed; /* RECOVER: more was recorded than may be kept */
+    bool is_unusable; /* RECOVER: more was recorded than may be kept, or it has another history */
 };
 
 /* A read of the channel in place of the one it may have; start it when it is filled in. */
@@ -54,6 +54,7 @@ void bus_on_expiry_read(struct bus_read *r, const struct stored_reading *reading
 
 /* bus_recovery.c's part. */
 void bus_on_recovery_read(struct bus_read *r, const struct stored_reading *reading);
+void bus_recovery_begin_anew(struct bus_read *r); /* from the first page on */
 void bus_drop_recent(struct bus_channel *c);
 
 #endif

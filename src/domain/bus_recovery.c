@@ -189,10 +189,10 @@ void bus_post_recover(void *arg, unsigned worker, struct slice channel, struct s
 
 void bus_record_recent(struct bus_channel *c, struct publication *p)
 {
-    if (c->read == NULL || c->read->kind != BUS_READ_RECOVER || c->read->has_overflowed)
+    if (c->read == NULL || c->read->kind != BUS_READ_RECOVER || c->read->is_unusable)
         return;
     if (c->recent_count == RECENT_MAX) {
-        c->read->has_overflowed = true;
+        c->read->is_unusable = true;
         bus_drop_recent(c);
         return;
     }
@@ -239,21 +239,38 @@ static void keep_entry(struct bus_read *r, const struct stored_entry *entry)
         forget_first(r);
 }
 
+void bus_recovery_begin_anew(struct bus_read *r)
+{
+    while (r->first < r->count)
+        forget_first(r);
+    r->first = r->count = 0;
+    r->log_from = r->recover_from;
+}
+
+static void keep_page(struct bus_read *r, const struct stored_reading *reading)
+{
+    for (uint32_t i = 0; i < reading->entry_count && !r->is_unusable; i++) {
+        const struct stored_entry *entry = &reading->entries[i];
+        r->is_unusable = entry->seq == r->seen && entry->ts_ms != r->seen_ts_ms;
+        keep_entry(r, entry);
+    }
+}
+
 void bus_on_recovery_read(struct bus_read *r, const struct stored_reading *reading)
 {
     struct bus *b = r->bus;
     struct bus_channel *c = r->channel;
     bool is_same =
         reading->status == STORED_VALUE && slice_equal(reading->epoch, bus_channel_epoch(c));
-    for (uint32_t i = 0; is_same && i < reading->entry_count && !r->has_overflowed; i++)
-        keep_entry(r, &reading->entries[i]);
+    if (is_same)
+        keep_page(r, reading);
     uint64_t last = reading->entry_count > 0 ? reading->entries[reading->entry_count - 1].seq : 0;
-    if (is_same && !r->has_overflowed && reading->has_more && last < c->seq) {
+    if (is_same && !r->is_unusable && reading->has_more && last < c->seq) {
         r->log_from = last + 1;
         bus_read_start(r);
         return;
     }
-    bool is_usable = is_same && !r->has_overflowed;
+    bool is_usable = is_same && !r->is_unusable;
     struct list *next;
     for (struct list *at = c->recoveries.next; at != &c->recoveries; at = next) {
         struct bus_recovery *q = list_entry(at, struct bus_recovery, link);

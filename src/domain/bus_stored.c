@@ -258,11 +258,13 @@ static void go_on(struct bus *b, struct bus_channel *c)
 }
 
 /* The answer was lost with the link, and it may be another Redis that is asked again: a load begins
- * anew at what was seen, so that another history shows. */
+ * anew at what was seen, so that another history shows, and no log is put together of two. */
 static void ask_again(struct bus_read *r)
 {
     if (r->kind == BUS_READ_LOAD && r->log_from != STORED_NO_LOG)
         r->log_from = r->seen;
+    if (r->kind == BUS_READ_RECOVER)
+        bus_recovery_begin_anew(r);
     bus_read_start(r);
 }
 

@@ -619,3 +619,27 @@ def test_an_answer_from_before_a_hole_says_nothing_about_it(world, lazy, connect
     lazy.values.clear()
     lazy.may_subscribe.release()
     assert client.wait_for("state", feed="ok")["suspect"] == ["quote:A"]
+
+
+def test_another_redis_between_two_pages_that_clients_wait_for(world, store, connect):
+    """The command link is lost, and a copy with another history gives the second page."""
+    store.values[b"trade:A"] = (b"e", 3, b"3")
+    store.page = 3
+    node = world.node(store.url, settings=SETTINGS | {"namespace.trade.history": 100})
+    watcher = connect(node)
+    watcher.subscribe("trade:A")
+    store.logs[b"trade:A"] = [(n, b"%d" % n) for n in range(1, 7)]
+    asked = len(store.scripts)
+
+    def on_script(*_):
+        if len(store.scripts) == asked + 1:
+            for seq in (4, 5, 6):
+                store.stamp(b"trade:A", b"e", seq)
+            watcher.items(3)
+        elif len(store.scripts) == asked + 2:
+            store.clock = 2000
+            store.cut(store.others)
+
+    store.on_script = on_script
+    ack = connect(node).subscribe("trade:A", since={"trade:A": {"epoch": "e", "seq": 1}})
+    assert "recovered" not in ack
