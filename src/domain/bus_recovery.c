@@ -124,12 +124,18 @@ static bool answer_at_once(struct bus_recovery *q, const struct bus_channel *c)
     return true;
 }
 
+/* It gives way, and is asked later. */
+static bool is_look_that_waits(const struct bus_read *r)
+{
+    return r->kind == BUS_READ_EXPIRY && !r->is_flying;
+}
+
 void bus_serve_recoveries(struct bus *b, struct bus_channel *c)
 {
     uint64_t lowest = UINT64_MAX;
     bool is_behind = false;
     struct list *next;
-    if (!c->live || c->read != NULL)
+    if (!c->live || (c->read != NULL && !is_look_that_waits(c->read)))
         return;
     for (struct list *at = c->recoveries.next; at != &c->recoveries; at = next) {
         struct bus_recovery *q = list_entry(at, struct bus_recovery, link);

@@ -643,3 +643,30 @@ def test_another_redis_between_two_pages_that_clients_wait_for(world, store, con
     store.on_script = on_script
     ack = connect(node).subscribe("trade:A", since={"trade:A": {"epoch": "e", "seq": 1}})
     assert "recovered" not in ack
+
+
+def test_a_position_does_not_wait_behind_a_look_that_waits(world, store, connect):
+    """Looks at what may have expired come last of all reads; positions in their turn."""
+    store.values[b"trade:A"] = (b"e", 1, b"1")
+    store.logs[b"trade:A"] = [(1, b"1"), (2, b"2")]
+    node = world.node(store.url, settings=SETTINGS | {"namespace.trade.history": 100})
+    watcher, one, back, other = (connect(node) for _ in range(4))
+    watcher.subscribe("trade:A")
+    store.lets_through.clear()
+    one.send(action="subscribe", channels=[f"trade:C{i}" for i in range(70)])
+    node.wait_metric("tickcast_redis_channels", 71)
+    store.values[b"trade:A"] = (b"e", 2, b"2")
+    store.stamp(b"trade:A", b"e", 2)
+    watcher.item()
+    time.sleep(0.5)  # the look is due
+    back.send(action="subscribe", channels=["trade:A"], since={"trade:A": {"epoch": "e", "seq": 1}})
+    back.send(action="ping")
+    back.expect("pong")
+    other.send(action="subscribe", channels=[f"trade:D{i}" for i in range(70)])
+    node.wait_metric("tickcast_redis_channels", 141)
+    time.sleep(0.1)
+    store.lets_through.set()
+    assert back.expect("ack")["recovered"] == ["trade:A"]
+    other.wait_for("ack")
+    channels = [channel for _, channel in store.scripts]
+    assert channels.index(b"trade:D0") > len(channels) - 1 - channels[::-1].index(b"trade:A")
