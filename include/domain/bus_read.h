@@ -28,11 +28,13 @@ struct bus_read {
     bool is_unread;        /* RENEW: in the place of a load, which is still to come */
     bool is_certain;       /* RENEW: whatever the stored number is */
     bool has_first;        /* RENEW: the message that began it is the first that is kept back */
+    bool has_dropped_run;  /* RENEW: two in a row below what was seen could not be kept back */
     uint64_t log_from;     /* STORED_NO_LOG: value only */
     uint64_t seen;         /* the channel's number when it, or this page of the log, began */
     uint64_t seen_ts_ms;   /* of the same */
     uint64_t refused_ms;   /* since when the store refuses it; 0: it does not */
     uint64_t first_seq;    /* RENEW: the number that began it, unless a load did */
+    uint64_t dropped_seq;  /* RENEW: the last number below what was seen; 0: not dropped */
     uint64_t recover_from; /* RECOVER: the first number that is complete */
     struct publication **list; /* RECOVER: read so far, one reference each */
     uint32_t first;            /* of them that is kept: those before were too many */

@@ -397,23 +397,31 @@ static void on_loaded(struct bus_read *r, const struct stored_reading *reading)
 
 /* --- renewed epochs ------------------------------------------------------------------------- */
 
+/* A number below what was seen that cannot be kept back. */
+static void drop_regressed(struct bus_read *r, uint64_t seq)
+{
+    metrics_add(r->bus->setup.metrics, METRIC_DROPPED_STALE, 1);
+    r->has_dropped_run = r->has_dropped_run || (r->dropped_seq != 0 && seq == r->dropped_seq + 1);
+    r->dropped_seq = seq;
+}
+
 void bus_on_regressed(struct bus *b, struct bus_channel *c, struct slice payload)
 {
-    if (c->read != NULL && c->read->kind == BUS_READ_RENEW) { /* the command link is down */
-        metrics_add(b->setup.metrics, METRIC_DROPPED_STALE, 1);
+    struct stamp stamp = {0};
+    stamp_parse(payload, &stamp);
+    if (c->read != NULL && c->read->kind == BUS_READ_RENEW) {
+        drop_regressed(c->read, stamp.seq);
         return;
     }
-    struct stamp stamp = {0};
     bool is_unread = c->read != NULL && c->read->kind == BUS_READ_LOAD;
     struct bus_read *r = bus_read_new(b, c, BUS_READ_RENEW, STORED_NO_LOG);
     r->is_unread = is_unread;
     log_often(LOG_FAULTS, LOG_WARN, "numbers_went_back", LOG_SLICE("channel", bus_channel_name(c)),
               LOG_INT("seq", c->seq));
-    if (stamp_parse(payload, &stamp) == STAMP_OK)
-        r->first_seq = stamp.seq;
+    r->first_seq = stamp.seq;
     r->has_first = bus_hold(b, c, payload);
     if (!r->has_first)
-        metrics_add(b->setup.metrics, METRIC_DROPPED_STALE, 1);
+        drop_regressed(r, stamp.seq);
     bus_read_start(r);
 }
 
@@ -434,7 +442,8 @@ static void on_not_renewed(struct bus_read *r)
 {
     struct bus *b = r->bus;
     struct bus_channel *c = r->channel;
-    if (!r->is_certain && (r->has_first || r->is_load) && is_run_of_regressed(c)) {
+    bool is_run = (r->has_first || r->is_load) && is_run_of_regressed(c);
+    if (!r->is_certain && (is_run || r->has_dropped_run)) {
         r->is_certain = true;
         bus_read_start(r);
         return;

@@ -670,3 +670,31 @@ def test_a_position_does_not_wait_behind_a_look_that_waits(world, store, connect
     other.wait_for("ack")
     channels = [channel for _, channel in store.scripts]
     assert channels.index(b"trade:D0") > len(channels) - 1 - channels[::-1].index(b"trade:A")
+
+
+def test_a_copy_that_caught_up_while_nothing_could_be_read_nor_kept_back(world, store, connect):
+    """Its numbers below what was seen were dropped; at the time of asking the store is not behind."""
+    store.values[b"quote:A"] = (b"e", 6, b"6")
+    node = world.node(store.url, settings=SETTINGS)
+    client = connect(node, channels="quote:A")
+    assert client.item()["seq"] == 6
+    store.stamp(b"quote:A", b"e", 7)
+    assert client.item()["seq"] == 7
+    time.sleep(2)  # longer than a node waits for its second link
+    store.is_closed = True
+    store.cut(store.others)
+    eventually(lambda: node.metric("tickcast_redis_up", link="command") == 0)
+    store.clock = 2000
+    for seq in (5, 6, 7):
+        store.stamp(b"quote:A", b"e", seq)
+    store.values[b"quote:A"] = (b"e", 7, b"7")
+    node.wait_metric("tickcast_publications_dropped_total", 3, reason="stale_seq")
+
+    def on_script(kind, channel):
+        if len(renewals(store)) == 2:  # the second time it is certain
+            store.values[channel] = (b"new", 7, b"7")
+
+    store.on_script = on_script
+    store.is_closed = False
+    item = client.item()
+    assert (item["epoch"], item["seq"], item["missed"]) == ("new", 7, 2)
