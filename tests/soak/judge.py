@@ -295,19 +295,21 @@ class Ledger:
             self.stats["new epochs"] += 1
             if not self.rules.rewinds:
                 raise Fault(f"the epoch changed from {sub.epoch}", *where)
-        elif self._is_new_start(sub, item):
-            self.stats["started anew while suspect"] += 1
+        elif self._is_new_start(sub, truth, item):
+            self.stats["started anew"] += 1
         elif item.get("snap"):
             self._check_snapshot(sub, seq, missed, where)
         else:
             self._check_next(sub, seq, missed, where)
 
-    def _is_new_start(self, sub, item):
+    def _is_new_start(self, sub, truth, item):
         """Who comes back while the feed is suspect, and is not recovered, was told so in the ack:
-        the position counts for nothing, whatever the node knows is a beginning."""
+        the position counts for nothing, whatever the node knows is a beginning. So it is where the
+        node never saw what Redis has taken back."""
         if not sub.is_first or sub.is_recovered or item.get("missed"):
             return False
-        return sub.was_suspect or ("ahead" in self.rules.without and item["seq"] <= sub.seq)
+        may_be_ahead = truth.is_rewound or "ahead" in self.rules.without
+        return sub.was_suspect or (may_be_ahead and item["seq"] <= sub.seq)
 
     def _check_snapshot(self, sub, seq, missed, where):
         self.stats["snapshots"] += 1

@@ -192,6 +192,27 @@ def test_a_new_epoch_passes_after_a_rewind():
     case.item(LOG, 5, n=6)
 
 
+def test_a_position_that_was_taken_back_is_followed_by_a_beginning():
+    """On a node that has not seen that number, so that nobody changes the epoch."""
+    case = Case(rewinds=True)
+    case.start(LOG, 20)
+    case.truths[LOG].rewind()
+    case.reconnect()
+    case.subscribe(LOG, back=True)
+    case.item(LOG, 18, epoch=EPOCH, snap=True)
+    with flagged("repeated"):
+        case.item(LOG, 18)
+
+
+def test_a_beginning_behind_a_position_is_flagged_where_nothing_was_taken_back():
+    case = Case(rewinds=True)
+    case.start(LOG, 20)
+    case.reconnect()
+    case.subscribe(LOG, back=True)
+    with flagged("behind seq 20"):
+        case.item(LOG, 18, epoch=EPOCH, snap=True)
+
+
 def test_what_a_change_to_all_had_skipped_before_passes():
     case = Case(calm=True)
     case.start(LATEST)
