@@ -187,6 +187,11 @@ void bus_release_held(struct bus *b, struct bus_channel *c)
     }
 }
 
+static void watch_patience(struct bus *b)
+{
+    loop_timer_set(b->patience_timer, patience_left_ms(b) + 1);
+}
+
 static void on_patience_over(void *arg)
 {
     struct bus *b = arg;
@@ -197,11 +202,8 @@ static void on_patience_over(void *arg)
             bus_release_held(b, c);
     }
     bus_post_batches(b);
-}
-
-static void watch_patience(struct bus *b)
-{
-    loop_timer_set(b->patience_timer, patience_left_ms(b) + 1);
+    if (patience_left_ms(b) > 0)
+        watch_patience(b); /* the timer counts from a little before the time that it was set */
 }
 
 static void begin_patience(struct bus *b)
