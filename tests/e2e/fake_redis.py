@@ -23,6 +23,7 @@ class FakeRedis:
         self.accepted = 0
         self.subscribers = []
         self.others = []  # connections that have not subscribed to anything
+        self.confirmed = set()  # names that somebody has subscribed to
         self.is_closed = False  # to new connections
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
@@ -77,6 +78,7 @@ class FakeRedis:
             self.others.remove(sock)
         for n, name in enumerate(args[1:], 1):
             sock.sendall(array(text(args[0].lower()), text(name), b":%d\r\n" % n))
+            self.confirmed.add(name)
 
     def publish(self, channel, payload):
         for sock in list(self.subscribers):
