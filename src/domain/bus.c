@@ -355,9 +355,12 @@ static bool take_own(struct bus *b, struct slice name, struct slice channel, str
 {
     if (bus_trace_hear(b, channel, payload))
         return true;
-    if (!slice_equal(name, slice_str(b->admin_channel)))
-        return feed_health_on_message(b->health, channel, payload);
-    b->setup.on_admin(b->setup.on_admin_arg, payload);
+    bool is_admin = slice_equal(name, slice_str(b->admin_channel));
+    if (is_admin)
+        b->setup.on_admin(b->setup.on_admin_arg, payload);
+    else if (!feed_health_on_message(b->health, channel, payload))
+        return false;
+    bus_trace_forget(b);
     return true;
 }
 
@@ -382,6 +385,7 @@ static void on_message(void *arg, struct slice name, struct slice payload)
             bus_trace_message(b, c, payload, taken);
         return;
     }
+    bus_trace_forget(b);
     metrics_add(b->setup.metrics, METRIC_DROPPED_CHANNEL, 1);
 }
 

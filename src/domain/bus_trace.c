@@ -67,9 +67,9 @@ bool bus_trace_hear(struct bus *b, struct slice channel, struct slice payload)
 {
     struct trace_note note;
     struct bus_trace *t = &b->trace;
-    bus_trace_forget(b);
     if (!slice_is(channel, TRACE_CHANNEL))
         return false;
+    bus_trace_forget(b);
     if (!trace_note_parse(payload, &note)) {
         metrics_add(b->setup.metrics, METRIC_TRACES_BAD, 1);
         return true;
