@@ -110,20 +110,37 @@ void bus_load(struct bus *b, struct bus_channel *c);
 /* The numbers went back: has the epoch changed. The message is kept back meanwhile. */
 void bus_on_regressed(struct bus *b, struct bus_channel *c, struct slice payload);
 
+void bus_pause_reads(struct bus *b); /* the store refuses for now: a little later again */
+
+void bus_command_link_up(struct bus *b); /* reads that were lost begin again */
+void bus_command_link_down(struct bus *b);
+void bus_forget_stored(struct bus *b, struct bus_channel *c); /* before it is freed */
+void bus_stored_init(struct bus *b);
+void bus_stored_fini(struct bus *b);
+
+/* --- bus_held.c ------------------------------------------------------------------------------ */
+
+#define BUS_PATIENCE_MS 1500 /* with a command link that is down, or a store that refuses */
+
 /* Are the channel's messages kept back just now? If so, takes a copy of this one. */
 bool bus_hold(struct bus *b, struct bus_channel *c, struct slice payload);
 
 /* Takes what was kept back, in order. A message that starts another read keeps the rest back. */
 void bus_release_held(struct bus *b, struct bus_channel *c);
 void bus_hole_behind_held(struct bus_channel *c); /* what is kept back came before it */
-void bus_pause_reads(struct bus *b); /* the store refuses for now: a little later again */
 
-void bus_command_link_up(struct bus *b); /* reads that were lost begin again */
-void bus_command_link_down(struct bus *b);
+/* The oldest one of a list, which the caller frees; NULL when there is none. */
+struct held_message *bus_shift_held(struct bus *b, struct list *held);
+bool bus_held_stamp(const struct list *at, struct stamp *out); /* false: it is plain */
+
+/* Are the oldest two numbers in a row below what was seen? A stray or forged message does not do that. */
+bool bus_holds_run_of_regressed(const struct bus_channel *c);
+
+void bus_go_unanswered(struct bus *b);      /* the store refuses, or its link was lost */
 void bus_subscriber_link_up(struct bus *b); /* the other one has a while to follow */
-void bus_forget_stored(struct bus *b, struct bus_channel *c); /* before it is freed */
-void bus_stored_init(struct bus *b);
-void bus_stored_fini(struct bus *b);
+void bus_forget_held(struct bus *b, struct bus_channel *c);
+void bus_held_init(struct bus *b);
+void bus_held_fini(struct bus *b);
 
 /* --- bus_expiry.c ---------------------------------------------------------------------------- */
 

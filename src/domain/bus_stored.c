@@ -3,8 +3,8 @@
  *
  * Main thread. A read is an entry in a queue, so that thousands of channels that become interesting
  * at once, after an outage say, do not become thousands of commands at once. While a channel's
- * state is being read or its epoch changed, its messages are kept back and taken afterwards: what
- * is read is older than they are, and must go out first.
+ * state is being read or its epoch changed, its messages are kept back (bus_held.c) and taken
+ * afterwards: what is read is older than they are, and must go out first.
  *
  *   confirmed, or after a hole: LOAD ──> value, and the log since what was seen ──> live
  *                                └────> numbers below what was seen, another history ──> RENEW
@@ -20,11 +20,7 @@
 #include <stdlib.h>
 
 #define READS_IN_FLIGHT_MAX 64
-#define HELD_BYTES_MAX      67108864 /* 64 MiB on all channels; past it messages go out as they come */
-#define HELD_OVERHEAD       64       /* bytes a message costs besides its own */
-#define PATIENCE_MS         1500     /* with a command link that is down, or a store that refuses */
-#define PATIENCE_COUNT_MAX  3        /* times in a row, for a subscriber link that comes and goes */
-#define AGAIN_MS            100      /* between two tries while the store refuses */
+#define AGAIN_MS            100 /* between two tries while the store refuses */
 
 /* --- the queue of reads --------------------------------------------------------------------- */
 
@@ -102,125 +98,6 @@ void bus_read_end(struct bus_read *r)
         bus_drop_recent(r->channel);
     }
     free_read(r);
-}
-
-/* --- messages kept back --------------------------------------------------------------------- */
-
-static uint64_t patience_left_ms(const struct bus *b)
-{
-    uint64_t used_ms = loop_now_ms(b->setup.loop) - b->patience_from_ms;
-    return used_ms < PATIENCE_MS ? PATIENCE_MS - used_ms : 0;
-}
-
-/* The two links come up one after the other, and are often cut at the same moment: then everything
- * is read anew, and it is worth waiting for that. If the command link alone stays away, or the
- * store goes on refusing, what is kept back goes out as it came. With the subscriber link away too
- * nothing more comes, and what a log has of the time before must not be lost to impatience. */
-static bool may_hold(const struct bus *b, const struct bus_channel *c)
-{
-    if (c->ns->history > 0 && !redis_link_is_up(b->subscriber))
-        return true;
-    return (redis_link_is_up(b->command) && !b->store_refuses) || patience_left_ms(b) > 0;
-}
-
-bool bus_hold(struct bus *b, struct bus_channel *c, struct slice payload)
-{
-    struct bus_read *r = c->read;
-    bool is_holding =
-        r != NULL && (r->kind == BUS_READ_LOAD || r->kind == BUS_READ_RENEW) && may_hold(b, c);
-    if (!is_holding || r->holds_nothing)
-        return false;
-    if (b->held_bytes >
-        HELD_BYTES_MAX) { /* to hold again once there is room would turn the order */
-        r->holds_nothing = true;
-        return false;
-    }
-    struct held_message *m = mem_alloc(sizeof *m + payload.len);
-    list_init(&m->link);
-    m->len = payload.len;
-    m->is_before_hole = false;
-    memcpy(m->bytes, payload.ptr, payload.len);
-    b->held_bytes += m->len + HELD_OVERHEAD;
-    list_append(&c->held, &m->link);
-    return true;
-}
-
-static struct held_message *shift_held(struct bus *b, struct list *held)
-{
-    struct list *first = list_shift(held);
-    if (first == NULL)
-        return NULL;
-    struct held_message *m = list_entry(first, struct held_message, link);
-    b->held_bytes -= m->len + HELD_OVERHEAD;
-    return m;
-}
-
-void bus_hole_behind_held(struct bus_channel *c)
-{
-    for (struct list *at = c->held.next; at != &c->held; at = at->next)
-        list_entry(at, struct held_message, link)->is_before_hole = true;
-}
-
-/* A message that came before a hole was taken, or is kept back once more: nobody knows what came
- * after it. */
-static void on_taken_before_hole(struct bus_channel *c, bool has_hole)
-{
-    c->has_hole = has_hole;
-    if (!list_is_empty(&c->held))
-        list_entry(c->held.prev, struct held_message, link)->is_before_hole = true;
-}
-
-void bus_release_held(struct bus *b, struct bus_channel *c)
-{
-    struct list held;
-    struct held_message *m;
-    if (c->read != NULL)
-        c->read->has_first = false;
-    list_init(&held);
-    list_splice(&held, &c->held);
-    while ((m = shift_held(b, &held)) != NULL) {
-        bool has_hole = c->has_hole;
-        bus_take_message(b, c, slice_of(m->bytes, m->len));
-        if (m->is_before_hole)
-            on_taken_before_hole(c, has_hole);
-        free(m);
-    }
-}
-
-static void watch_patience(struct bus *b)
-{
-    loop_timer_set(b->patience_timer, patience_left_ms(b) + 1);
-}
-
-static void on_patience_over(void *arg)
-{
-    struct bus *b = arg;
-    size_t it = 0;
-    struct bus_channel *c;
-    while ((c = map_next(&b->channels, &it)) != NULL) {
-        if (!may_hold(b, c))
-            bus_release_held(b, c);
-    }
-    bus_post_batches(b);
-    if (patience_left_ms(b) > 0)
-        watch_patience(b); /* the timer counts from a little before the time that it was set */
-}
-
-static void begin_patience(struct bus *b)
-{
-    b->patience_from_ms = loop_now_ms(b->setup.loop);
-    watch_patience(b);
-}
-
-/* Patience is not begun anew by each failure: a link that is lost before it has answered, over and
- * over, is one that stays away. */
-static void go_unanswered(struct bus *b)
-{
-    if (!b->is_unanswered)
-        begin_patience(b);
-    else
-        watch_patience(b); /* it may have been over while there was hope */
-    b->is_unanswered = true;
 }
 
 /* --- loading and healing -------------------------------------------------------------------- */
@@ -334,20 +211,14 @@ static void heal(struct bus_read *r, const struct stored_reading *reading)
     finish_load(r);
 }
 
-static bool held_stamp(const struct list *at, struct stamp *out)
-{
-    const struct held_message *m = list_entry(at, struct held_message, link);
-    return stamp_parse(slice_of(m->bytes, m->len), out) == STAMP_OK;
-}
-
 /* The numbering began anew while messages were kept back: those that still go on from what was
  * known come before it. */
 static void take_held_of_old(struct bus *b, struct bus_channel *c)
 {
     struct stamp stamp;
-    while (c->is_stamped && !list_is_empty(&c->held) && held_stamp(c->held.next, &stamp) &&
+    while (c->is_stamped && !list_is_empty(&c->held) && bus_held_stamp(c->held.next, &stamp) &&
            stamp.seq > c->seq && slice_equal(stamp.epoch, bus_channel_epoch(c))) {
-        struct held_message *m = shift_held(b, &c->held);
+        struct held_message *m = bus_shift_held(b, &c->held);
         bus_take_now(b, c, slice_of(m->bytes, m->len));
         free(m);
     }
@@ -427,24 +298,12 @@ void bus_on_regressed(struct bus *b, struct bus_channel *c, struct slice payload
     bus_read_start(r);
 }
 
-/* Two numbers in a row below what was seen: a stray or forged message does not do that. */
-static bool is_run_of_regressed(const struct bus_channel *c)
-{
-    struct stamp first, second;
-    const struct list *at = c->held.next;
-    if (at == &c->held || at->next == &c->held)
-        return false;
-    return held_stamp(at, &first) && held_stamp(at->next, &second) &&
-           slice_equal(first.epoch, second.epoch) && second.seq == first.seq + 1 &&
-           second.seq <= c->seq;
-}
-
 /* The epoch is as it was: the message was no sign of a failover. */
 static void on_not_renewed(struct bus_read *r)
 {
     struct bus *b = r->bus;
     struct bus_channel *c = r->channel;
-    bool is_run = (r->has_first || r->is_load) && is_run_of_regressed(c);
+    bool is_run = (r->has_first || r->is_load) && bus_holds_run_of_regressed(c);
     if (!r->is_certain && (is_run || r->has_dropped_run)) {
         r->is_certain = true;
         bus_read_start(r);
@@ -453,7 +312,7 @@ static void on_not_renewed(struct bus_read *r)
     bool has_first = r->has_first, is_unread = r->is_unread;
     bus_read_end(r);
     if (has_first) {
-        free(shift_held(b, &c->held));
+        free(bus_shift_held(b, &c->held));
         metrics_add(b->setup.metrics, METRIC_DROPPED_STALE, 1);
     }
     if (is_unread) {
@@ -514,7 +373,7 @@ static void wait_for_store(struct bus *b, struct slice error)
     if (!b->store_refuses) {
         log_warn("store_refuses", LOG_SLICE("reason", error));
         b->store_refuses = true;
-        go_unanswered(b);
+        bus_go_unanswered(b);
     }
     bus_pause_reads(b);
 }
@@ -527,7 +386,7 @@ static void on_refused(struct bus_read *r, struct slice error)
     uint64_t now_ms = loop_now_ms(b->setup.loop);
     if (r->refused_ms == 0)
         r->refused_ms = now_ms;
-    bool is_alone = !b->store_refuses && now_ms - r->refused_ms > PATIENCE_MS;
+    bool is_alone = !b->store_refuses && now_ms - r->refused_ms > BUS_PATIENCE_MS;
     r->holds_nothing = r->holds_nothing || is_alone;
     wait_for_store(b, error);
     bus_read_start(r);
@@ -602,31 +461,17 @@ void bus_command_link_up(struct bus *b)
 void bus_command_link_down(struct bus *b)
 {
     b->store_refuses = false;
-    go_unanswered(b);
+    bus_go_unanswered(b);
     b->is_unanswered = !list_is_empty(&b->reads);
-}
-
-/* Redis may be lost once more before it has answered, but a link that only comes and goes must not
- * keep messages back for ever. */
-void bus_subscriber_link_up(struct bus *b)
-{
-    if (b->held_bytes == 0)
-        b->patience_count = 0;
-    if (b->patience_count < PATIENCE_COUNT_MAX) {
-        b->patience_count++;
-        begin_patience(b);
-    }
 }
 
 /* --- life ----------------------------------------------------------------------------------- */
 
 void bus_forget_stored(struct bus *b, struct bus_channel *c)
 {
-    struct held_message *m;
     bus_read_abandon(c);
     bus_expiry_forget(b, c);
-    while ((m = shift_held(b, &c->held)) != NULL)
-        free(m);
+    bus_forget_held(b, c);
 }
 
 void bus_stored_init(struct bus *b)
@@ -635,7 +480,7 @@ void bus_stored_init(struct bus *b)
     list_init(&b->looks);
     list_init(&b->flying);
     bus_expiry_init(b);
-    b->patience_timer = loop_timer_new(b->setup.loop, on_patience_over, b);
+    bus_held_init(b);
     b->again_timer = loop_timer_new(b->setup.loop, on_again, b);
 }
 
@@ -644,6 +489,6 @@ void bus_stored_fini(struct bus *b)
     while (!list_is_empty(&b->flying)) /* all without a channel by now */
         free_read(list_entry(b->flying.next, struct bus_read, link));
     bus_expiry_fini(b);
-    loop_timer_free(b->patience_timer);
+    bus_held_fini(b);
     loop_timer_free(b->again_timer);
 }
