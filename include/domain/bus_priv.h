@@ -1,7 +1,8 @@
 /*
  * bus_priv.h - what the parts of the bus share: bus.c (interest, links, messages), bus_stored.c
- * (what is kept in Redis: first reads, healing, renewed epochs), bus_recovery.c (positions that
- * clients come back with), bus_mirror.c (whole namespaces).
+ * (what is kept in Redis: first reads, healing, renewed epochs), bus_held.c (messages that wait for
+ * that), bus_expiry.c (values that end), bus_recovery.c (positions that clients come back with),
+ * bus_mirror.c (whole namespaces).
  */
 #ifndef TICKCAST_DOMAIN_BUS_PRIV_H
 #define TICKCAST_DOMAIN_BUS_PRIV_H
