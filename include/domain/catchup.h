@@ -52,7 +52,7 @@ void catchup_begin(struct session *s, struct catchup *cu);
  * the members that lag. */
 void catchup_queue_all_mode(struct cohort *c, uint64_t from, uint64_t to);
 
-/* Queues the newest values that gates of mode `latest` still hold back, for this session alone, which
+/* Queues the newest values that gates of mode `latest` still hold back, for this client alone, which
  * must be settled: it is about to leave. */
 void catchup_queue_held(struct session *s);
 

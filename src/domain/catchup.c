@@ -78,7 +78,7 @@ static bool is_any_behind(const struct session *s, const struct catchup *cu)
 }
 
 /* In step again. What is special about the next item of a channel goes into a note: that it must
- * carry the epoch, or that a gate still holds back what this session has already. */
+ * carry the epoch, or that a gate still holds back what this client has already. */
 static void rejoin(struct session *s)
 {
     struct cohort *c = s->cohort;

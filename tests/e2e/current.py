@@ -1,6 +1,7 @@
 """What the tests of current values share: namespaces of every kind, and many numbered values."""
 
 import json
+import signal
 
 SETTINGS = {
     "node.workers": 2,
@@ -19,3 +20,11 @@ def stamp_many(redis, channel, count, history=0, start=0):
 
 def numbers(items):
     return [item["seq"] for item in items]
+
+
+def deaf(redis, node, publish):
+    """Runs publish() while the node cannot hear: stopped, and its subscriber link cut."""
+    node.process.send_signal(signal.SIGSTOP)
+    redis("CLIENT", "KILL", "TYPE", "pubsub")
+    publish()
+    node.process.send_signal(signal.SIGCONT)

@@ -19,6 +19,31 @@ def store():
     redis.close()
 
 
+def follow(world, store, connect, epoch, seq):
+    """A node, and a client that has the stored value of quote:A."""
+    store.values[b"quote:A"] = (epoch, seq, b"%d" % seq)
+    node = world.node(store.url, settings=SETTINGS)
+    client = connect(node, channels="quote:A")
+    assert client.item()["seq"] == seq
+    return node, client
+
+
+def cut_and_hold_reads(store):
+    """Both links are redone, and what is read anew is not answered yet."""
+    store.lets_through.clear()
+    asked = len(store.scripts)
+    store.cut(store.subscribers + store.others)
+    eventually(store.waiting(asked + 1))
+
+
+def lose_command_link(store, node):
+    """It stays away, and nothing is kept back for it any more."""
+    time.sleep(2)  # longer than a node waits for its second link
+    store.is_closed = True
+    store.cut(store.others)
+    eventually(lambda: node.metric("tickcast_redis_up", link="command") == 0)
+
+
 def renewals(store):
     return [channel for kind, channel in store.scripts if kind == b"renew"]
 
@@ -64,16 +89,10 @@ def test_more_comes_than_may_be_kept_back(world, store, connect):
 def test_a_stray_number_costs_no_message_behind_it(world, store, connect):
     """The stray one was dropped while the command link was down; what is kept back when it is up
     again is something else."""
-    store.values[b"quote:A"] = (b"e", 10, b"10")
-    node = world.node(store.url, settings=SETTINGS)
-    client = connect(node, channels="quote:A")
-    assert client.item()["seq"] == 10
+    node, client = follow(world, store, connect, b"e", 10)
     store.stamp(b"quote:A", b"e", 11)
     assert client.item()["seq"] == 11
-    time.sleep(2)  # longer than a node waits for its second link
-    store.is_closed = True
-    store.cut(store.others)
-    eventually(lambda: node.metric("tickcast_redis_up", link="command") == 0)
+    lose_command_link(store, node)
     store.stamp(b"quote:A", b"e", 3)
     store.values[b"quote:A"] = (b"e", 12, b"12")
     store.lets_through.clear()
@@ -95,10 +114,7 @@ def test_stray_numbers_take_the_place_of_no_read(world, store, connect):
     client.subscribe("trade:A")
     store.stamp(b"trade:A", b"e", 10)
     assert client.item()["seq"] == 10
-    store.lets_through.clear()
-    asked = len(store.scripts)
-    store.cut(store.subscribers + store.others)
-    eventually(store.waiting(asked + 1))
+    cut_and_hold_reads(store)
     store.is_closed = True
     store.cut(store.others)
     store.stamp(b"trade:A", b"e", 4)
@@ -112,16 +128,10 @@ def test_stray_numbers_take_the_place_of_no_read(world, store, connect):
 
 
 def test_what_a_failover_without_a_command_link_costs_is_said(world, store, connect):
-    store.values[b"quote:A"] = (b"e", 11, b"11")
-    node = world.node(store.url, settings=SETTINGS)
-    client = connect(node, channels="quote:A")
-    assert client.item()["seq"] == 11
+    node, client = follow(world, store, connect, b"e", 11)
     store.stamp(b"quote:A", b"e", 12)
     assert client.item()["seq"] == 12
-    time.sleep(2)  # longer than a node waits for its second link
-    store.is_closed = True
-    store.cut(store.others)
-    eventually(lambda: node.metric("tickcast_redis_up", link="command") == 0)
+    lose_command_link(store, node)
     for seq in (5, 6, 7):
         store.stamp(b"quote:A", b"e", seq)
     store.values[b"quote:A"] = (b"new", 7, b"7")
@@ -136,14 +146,8 @@ def test_what_a_failover_without_a_command_link_costs_is_said(world, store, conn
 
 def test_no_epoch_comes_back_that_was_left(world, store, connect):
     """Another node had the epoch changed first: what was stamped before is covered by the value."""
-    store.values[b"quote:A"] = (b"old", 100, b"100")
-    node = world.node(store.url, settings=SETTINGS)
-    client = connect(node, channels="quote:A")
-    assert client.item()["seq"] == 100
-    store.lets_through.clear()
-    asked = len(store.scripts)
-    store.cut(store.subscribers + store.others)
-    eventually(store.waiting(asked + 1))
+    node, client = follow(world, store, connect, b"old", 100)
+    cut_and_hold_reads(store)
     store.stamp(b"quote:A", b"old", 51)  # from a copy of Redis that is behind
     store.stamp(b"quote:A", b"old", 52)
     store.values[b"quote:A"] = (b"new", 53, b"53")  # and then the other node came
@@ -158,14 +162,8 @@ def test_no_epoch_comes_back_that_was_left(world, store, connect):
 
 def test_no_epoch_comes_back_when_the_copy_had_caught_up(world, store, connect):
     """The same, when the copy that was behind has gone past the number that was seen before."""
-    store.values[b"quote:A"] = (b"old", 100, b"100")
-    node = world.node(store.url, settings=SETTINGS)
-    client = connect(node, channels="quote:A")
-    assert client.item()["seq"] == 100
-    store.lets_through.clear()
-    asked = len(store.scripts)
-    store.cut(store.subscribers + store.others)
-    eventually(store.waiting(asked + 1))
+    _, client = follow(world, store, connect, b"old", 100)
+    cut_and_hold_reads(store)
     for seq in (100, 101, 102):
         store.stamp(b"quote:A", b"old", seq)
     store.values[b"quote:A"] = (b"new", 102, b"102")
@@ -179,14 +177,8 @@ def test_no_epoch_comes_back_when_the_copy_had_caught_up(world, store, connect):
 
 def test_a_numbering_that_began_anew_after_messages_of_the_old_one(world, store, connect):
     """What still came of the old one goes out first."""
-    store.values[b"quote:A"] = (b"old", 100, b"100")
-    node = world.node(store.url, settings=SETTINGS)
-    client = connect(node, channels="quote:A")
-    assert client.item()["seq"] == 100
-    store.lets_through.clear()
-    asked = len(store.scripts)
-    store.cut(store.subscribers + store.others)
-    eventually(store.waiting(asked + 1))
+    _, client = follow(world, store, connect, b"old", 100)
+    cut_and_hold_reads(store)
     store.stamp(b"quote:A", b"old", 101)
     store.stamp(b"quote:A", b"new", 1)
     store.values[b"quote:A"] = (b"new", 1, b"1")
@@ -264,10 +256,7 @@ def test_what_is_kept_back_waits_for_a_log_when_both_links_went_away(world, stor
     client.subscribe("trade:A")
     store.stamp(b"trade:A", b"e", 1)
     assert client.item()["seq"] == 1
-    store.lets_through.clear()
-    asked = len(store.scripts)
-    store.cut(store.subscribers + store.others)
-    eventually(store.waiting(asked + 1))
+    cut_and_hold_reads(store)
     store.values[b"trade:A"] = (b"e", 5, b"5")
     store.logs[b"trade:A"] = [(n, b"%d" % n) for n in range(1, 6)]
     store.stamp(b"trade:A", b"e", 5, b"5")
@@ -312,10 +301,7 @@ def test_a_value_that_ends_while_it_is_kept_back(world, store, connect):
     node = world.node(store.url, settings=SETTINGS)
     client = connect(node, channels="quote:A")
     assert client.item()["seq"] == 10
-    store.lets_through.clear()
-    asked = len(store.scripts)
-    store.cut(store.subscribers + store.others)
-    eventually(store.waiting(asked + 1))
+    cut_and_hold_reads(store)
     store.stamp(b"quote:A", b"e", 11)
     time.sleep(0.1)
     del store.values[b"quote:A"]
@@ -398,10 +384,7 @@ def test_the_last_word_counts_for_subscribes_that_wait(world, store, connect):
 
 def test_a_plain_message_says_nothing_about_the_sequence(world, store, connect):
     """On a stamped channel whose stored state is lost: who comes back may have missed something."""
-    store.values[b"quote:A"] = (b"e", 7, b"7")
-    node = world.node(store.url, settings=SETTINGS)
-    client = connect(node, channels="quote:A")
-    assert client.item()["seq"] == 7
+    node, client = follow(world, store, connect, b"e", 7)
     store.values.clear()
     store.cut(store.subscribers + store.others)
     assert client.wait_for("state", feed="ok")["suspect"] == ["quote:A"]
@@ -507,10 +490,7 @@ def test_a_copy_that_went_past_what_was_seen_while_nothing_could_be_read(world, 
     for seq in (1, 2, 3):
         store.stamp(b"trade:A", b"e", seq)
     assert client.items(3)[-1]["seq"] == 3
-    store.lets_through.clear()
-    asked = len(store.scripts)
-    store.cut(store.subscribers + store.others)
-    eventually(store.waiting(asked + 1))
+    cut_and_hold_reads(store)
     store.is_closed = True
     store.cut(store.others)
     store.clock = 2000  # from now on
@@ -673,16 +653,10 @@ def test_a_position_does_not_wait_behind_a_look_that_waits(world, store, connect
 
 def test_a_copy_that_caught_up_while_nothing_could_be_read_nor_kept_back(world, store, connect):
     """Its numbers below what was seen were dropped; at the time of asking the store is not behind."""
-    store.values[b"quote:A"] = (b"e", 6, b"6")
-    node = world.node(store.url, settings=SETTINGS)
-    client = connect(node, channels="quote:A")
-    assert client.item()["seq"] == 6
+    node, client = follow(world, store, connect, b"e", 6)
     store.stamp(b"quote:A", b"e", 7)
     assert client.item()["seq"] == 7
-    time.sleep(2)  # longer than a node waits for its second link
-    store.is_closed = True
-    store.cut(store.others)
-    eventually(lambda: node.metric("tickcast_redis_up", link="command") == 0)
+    lose_command_link(store, node)
     store.clock = 2000
     for seq in (5, 6, 7):
         store.stamp(b"quote:A", b"e", seq)

@@ -3,27 +3,18 @@ wrong (docs/protocol.md, 3)."""
 
 import json
 import shutil
-import signal
 import threading
 import time
 
 import pytest
 
-from current import SETTINGS, numbers, stamp_many
+from current import SETTINGS, deaf, numbers, stamp_many
 from world import PUBLISH_LUA, RedisClient, RedisError, SLOWER, eventually
 
 
 @pytest.fixture
 def node(world, redis):
     return world.node(redis, settings=SETTINGS)
-
-
-def deaf(redis, node, publish):
-    """Runs publish() while the node cannot hear: stopped, and its subscriber link cut."""
-    node.process.send_signal(signal.SIGSTOP)
-    redis("CLIENT", "KILL", "TYPE", "pubsub")
-    publish()
-    node.process.send_signal(signal.SIGCONT)
 
 
 def test_healed_before_ok(node, redis, connect):

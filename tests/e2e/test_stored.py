@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from current import deaf
 from world import ROOT, SLOWER, RedisClient, eventually
 
 SETTINGS = {
@@ -94,14 +95,6 @@ def test_many_come_back_at_once(world, redis, connect):
 
 # --- what others may have written ---------------------------------------------------------------------
 
-def cut(redis, node, publish):
-    """Runs publish() while the node cannot hear."""
-    node.process.send_signal(signal.SIGSTOP)
-    redis("CLIENT", "KILL", "TYPE", "pubsub")
-    publish()
-    node.process.send_signal(signal.SIGCONT)
-
-
 def test_a_log_full_of_what_cannot_travel(node, redis, connect):
     client = connect(node)
     redis.stamp("trade:A", "1", 5000)
@@ -113,7 +106,7 @@ def test_a_log_full_of_what_cannot_travel(node, redis, connect):
             redis.stamp("trade:A", b"\xff", 5000)
         redis.stamp("trade:A", '"at last"', 5000)
 
-    cut(redis, node, publish)
+    deaf(redis, node, publish)
     client.wait_for("state", feed="suspect")
     client.wait_for("state", feed="ok")
     (item,) = client.items(1)
@@ -128,7 +121,7 @@ def test_a_value_that_cannot_travel_is_no_other_history(node, redis, connect):
     redis.stamp("trade:GONE", "", 5000)
     client = connect(node)
     client.subscribe("trade:BAD", "trade:GONE")
-    cut(redis, node, lambda: None)
+    deaf(redis, node, lambda: None)
     client.wait_for("state", feed="ok")
     assert node.metric("tickcast_epochs_renewed_total") == 0
 
@@ -168,7 +161,7 @@ def test_a_log_larger_than_a_reply_may_be(world, redis, connect):
         for _ in range(100):
             redis.stamp("trade:A", value, 5000)
 
-    cut(redis, node, publish)
+    deaf(redis, node, publish)
     eventually(lambda: node.metric("tickcast_healed_publications_total") == 100,
                20 * SLOWER, "everything to be healed")
     assert node.metric("tickcast_redis_connects_total", link="command") == 1
