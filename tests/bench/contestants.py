@@ -14,7 +14,8 @@ from typing import Callable, NamedTuple
 
 import peer_install
 from machine import LOAD_CORE, NODE_CORE, START_LIMIT_S, Failure, descriptor_limit, end, \
-    free_port, pinned, ready_line
+    pinned, ready_line
+from ports import free_port
 from servers import bench, node, redis_server
 
 PREFIX = "tc:"

@@ -3,13 +3,17 @@
 What is measured has one core for itself; Redis, the publisher and the reader share another.
 """
 import os
+import pathlib
 import platform
 import re
 import resource
 import select
-import socket
 import subprocess
+import sys
 import time
+
+# What the benchmarks share with the tests.
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
 
 BUILD = os.environ.get("BUILD", "build")
 NODE_CORE, LOAD_CORE = "0", "1"
@@ -26,12 +30,6 @@ class Failure(Exception):
 
 def pinned(core, *command):
     return ["taskset", "-c", core, *map(str, command)]
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def ready_line(process):

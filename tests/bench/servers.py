@@ -9,7 +9,8 @@ import urllib.error
 import urllib.request
 
 from machine import BOTH_CORES, BUILD, LOAD_CORE, NODE_CORE, START_LIMIT_S, Failure, end, \
-    free_port, pinned, ready_line
+    pinned, ready_line
+from ports import free_port
 
 RUN_LIMIT_S = 180
 

@@ -14,6 +14,8 @@ import time
 import urllib.error
 import urllib.request
 
+from ports import free_port
+
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync",
          "--disable-dev-shm-usage", "--window-size=1200,900"]
@@ -29,8 +31,9 @@ class Browser:
     def __init__(self):
         self.profile = tempfile.TemporaryDirectory(prefix="tc-browser-")
         self.session = None
-        self.driver = subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE,
-                                       stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+        self.driver = subprocess.Popen(["chromedriver", f"--port={free_port()}"],
+                                       stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                       stdin=subprocess.DEVNULL)
         try:
             self.base = f"http://127.0.0.1:{self._driver_port()}"
             self.session = self._begin()

@@ -377,7 +377,7 @@ def test_a_node_killed_and_restarted(world, redis, connect):
     eventually(lambda: redis.listeners("quote:KR") == 2)
     redis.publish("quote:KR", "2", heard_by=2)
     assert clients[0].item()["data"] == 2 and clients[2].item()["data"] == 2
-    nodes[1].restart().wait_ready()
+    nodes[1].start().wait_ready()
     (again,) = subscribers(nodes[1:2], connect, "quote:KR")
     redis.publish("quote:KR", "3", heard_by=3)
     for client in (clients[0], again, clients[2]):

@@ -124,7 +124,7 @@ def test_a_restarted_node_is_found_again(browser, redis, node):
     redis.publish("quote:A", '{"price":"1"}')
     expect(browser, cell("quote:A"), "1")
     node.stop()
-    node.restart().wait_ready()
+    node.start().wait_ready()
     redis.publish("quote:A", '{"price":"2"}')  # a new numbering, from 1
     expect(browser, cell("quote:A"), "2")
     expect(browser, "#connection", "open")

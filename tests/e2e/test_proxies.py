@@ -16,7 +16,8 @@ import threading
 import pytest
 
 from client import Client
-from world import ROOT, SLOWER, WAIT, eventually, free_port
+from ports import free_port
+from world import ROOT, SLOWER, WAIT, eventually
 
 FULL = {"listen.max_connections": 1, "listen.drain_grace_s": 0}
 

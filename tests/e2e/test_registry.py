@@ -115,7 +115,7 @@ def test_three_nodes_see_each_other_and_a_dead_one_goes(world, redis):
     assert redis("ZSCORE", "tc:nodes", "n3") is None
     assert names(nodes[0]) == ["n1"]
     # The name of the dead one is free: coming back is no conflict.
-    nodes[1].restart().wait_ready()
+    nodes[1].start().wait_ready()
     eventually(lambda: names(nodes[0]) == ["n1", "n2"], what="n2 to be back")
 
 
@@ -178,7 +178,7 @@ def test_what_is_left_of_a_former_life_is_no_conflict(world, redis):
     node = world.node(redis)
     wait_entry(redis, "n1", state="ready")
     node.kill()
-    node.restart().wait_ready()
+    node.start().wait_ready()
     wait_entry(redis, "n1", pid=node.pid)
     assert node.metric("tickcast_registry_conflicts_total") == 0
     assert "node_id_taken" not in node.log()

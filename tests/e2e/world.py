@@ -1,8 +1,8 @@
 """The servers of a test: a redis-server and tickcast nodes that belong to it alone.
 
-Everything listens on 127.0.0.1 on a port that was free a moment ago, lives in the test's own
-folder, and is gone when the test is. Nothing here sleeps to synchronise: `eventually` polls a
-condition up to a limit, and says what it last saw when it gives up.
+Everything listens on 127.0.0.1, lives in the test's own folder, and is gone when the test is.
+Nothing here sleeps to synchronise: `eventually` polls a condition up to a limit, and says what it
+last saw when it gives up.
 """
 
 import http.client
@@ -19,6 +19,8 @@ import subprocess
 import time
 
 from prometheus_client.parser import text_string_to_metric_families
+
+from ports import free_port
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("BUILD", ROOT / "build"))
@@ -55,12 +57,6 @@ def eventually(check, timeout=None, what="", interval=0.01):
         if time.monotonic() > deadline:
             raise AssertionError(f"waited too long for {what or check}: last saw {last!r}")
         time.sleep(interval)
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def _encode(args):
@@ -271,7 +267,10 @@ READY = re.compile(r"ready listen=(\S+:\d+) ops=(\S+:\d+) node=(\S+)\n")
 
 
 class Node:
-    """One tickcast process. Settings are "section.key": value and go into a file of its own."""
+    """One tickcast process. Settings are "section.key": value and go into a file of its own.
+
+    Started again after its end it is the same node on the same ports.
+    """
 
     def __init__(self, directory, redis_url, name="n1", settings=None, sets=(), env=None,
                  files=None, stderr=None):
@@ -281,8 +280,8 @@ class Node:
         self.settings = {
             "node.id": name,
             "node.workers": 1,
-            "listen.address": "127.0.0.1:0",
-            "ops.address": "127.0.0.1:0",
+            "listen.address": f"127.0.0.1:{free_port()}",
+            "ops.address": f"127.0.0.1:{free_port()}",
             "redis.url": redis_url,
             "redis.canary_ms": 300 if not SANITIZER else 1000,
             "listen.drain_grace_s": 0,
@@ -387,12 +386,6 @@ class Node:
         self.process.wait(10)
         self.process.stdout.close()
         self.process = None
-
-    def restart(self):
-        """The same configuration again; a port that was given out once is kept."""
-        self.settings["listen.address"] = self.listen
-        self.settings["ops.address"] = self.ops
-        return self.start()
 
     # --- what it shows ---------------------------------------------------------------------
 

@@ -87,7 +87,7 @@ class Fleet:
         self.killed_at[node.name] = asyncio.get_running_loop().time()
 
     async def restart_node(self, node):
-        await asyncio.to_thread(node.restart)
+        await asyncio.to_thread(node.start)
 
     async def stop(self):
         """Ends everything. Returns what was wrong with it."""
