@@ -105,6 +105,9 @@ void bus_go_live(struct bus *b, struct bus_channel *c);
 /* Is anything of the channel kept in Redis, by its namespace or because it was found stamped? */
 bool bus_is_stored(const struct bus_channel *c);
 
+/* Has the store refused to tell what it has of the channel for longer than a client waits? */
+bool bus_is_overdue(const struct bus_channel *c);
+
 /* Reads what is stored of a channel, and heals what is missing; bus_go_live follows, maybe now. */
 void bus_load(struct bus *b, struct bus_channel *c);
 
@@ -160,7 +163,8 @@ void bus_expiry_fini(struct bus *b);
 void bus_post_recover(void *arg, unsigned worker, struct slice channel, struct slice epoch,
                       uint64_t seq, uint64_t token);
 void bus_serve_recoveries(struct bus *b, struct bus_channel *c); /* the channel is live */
-void bus_forget_recoveries(struct bus_channel *c); /* nobody waits for them any more */
+void bus_give_up_recoveries(struct bus_channel *c); /* nobody can answer: snapshots will do */
+void bus_forget_recoveries(struct bus_channel *c);  /* nobody waits for them any more */
 void bus_record_recent(struct bus_channel *c, struct publication *p); /* shares p */
 
 /* --- bus_publish.c --------------------------------------------------------------------------- */

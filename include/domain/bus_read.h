@@ -24,6 +24,7 @@ struct bus_read {
     enum bus_read_kind kind;
     bool is_flying;        /* asked, and not yet answered */
     bool holds_nothing;    /* it takes too much or too long: messages go out as they come */
+    bool is_overdue;       /* refused for so long that the channel is live without it */
     bool is_load;          /* RENEW: begun by a load, so the value is to be given as a snapshot */
     bool is_unread;        /* RENEW: in the place of a load, which is still to come */
     bool is_certain;       /* RENEW: whatever the stored number is */

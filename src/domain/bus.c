@@ -94,13 +94,14 @@ static void remove_channel(struct bus *b, struct bus_channel *c)
 static void tell_live(struct bus *b, struct bus_channel *c, uint64_t workers)
 {
     struct position base = {.seq = c->seq, .ts_ms = c->ts_ms};
+    bool is_current = !c->has_hole && !bus_is_overdue(c);
     if (c->is_stamped && c->last == NULL) {
         base.epoch_len = c->epoch_len;
         memcpy(base.epoch, c->epoch, c->epoch_len);
     }
     for (unsigned i = 0; i < b->hub_count; i++) {
         if (workers >> i & 1)
-            hub_post_live(b->hubs[i], bus_channel_name(c), c->last, &base, !c->has_hole);
+            hub_post_live(b->hubs[i], bus_channel_name(c), c->last, &base, is_current);
     }
 }
 

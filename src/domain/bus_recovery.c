@@ -53,6 +53,12 @@ static void answer(struct bus_recovery *q, struct publication **list, uint32_t c
     free(q);
 }
 
+void bus_give_up_recoveries(struct bus_channel *c)
+{
+    while (!list_is_empty(&c->recoveries))
+        answer(list_entry(c->recoveries.next, struct bus_recovery, link), NULL, 0, false);
+}
+
 void bus_forget_recoveries(struct bus_channel *c)
 {
     struct list *first;
@@ -135,6 +141,8 @@ void bus_serve_recoveries(struct bus *b, struct bus_channel *c)
     uint64_t lowest = UINT64_MAX;
     bool is_behind = false;
     struct list *next;
+    if (c->live && bus_is_overdue(c))
+        bus_give_up_recoveries(c);
     if (!c->live || (c->read != NULL && !is_look_that_waits(c->read)))
         return;
     for (struct list *at = c->recoveries.next; at != &c->recoveries; at = next) {

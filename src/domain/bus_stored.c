@@ -378,7 +378,23 @@ static void wait_for_store(struct bus *b, struct slice error)
     bus_pause_reads(b);
 }
 
-/* One slot of a Cluster may stay refused, while all others answer. */
+bool bus_is_overdue(const struct bus_channel *c)
+{
+    return c->read != NULL && c->read->is_overdue;
+}
+
+/* Clients are answered without what is stored, and told that it is missing: it follows when it can
+ * be read. While the feed is suspect they were answered already, and it is not ok before. */
+static void go_live_without(struct bus_read *r)
+{
+    struct bus *b = r->bus;
+    struct bus_channel *c = r->channel;
+    r->is_overdue = true;
+    if (c->confirmed && !c->live)
+        bus_go_live(b, c);
+}
+
+/* One slot of a Cluster may stay refused while all others answer, or all of them for a while. */
 static void on_refused(struct bus_read *r, struct slice error)
 {
     struct bus *b = r->bus;
@@ -386,12 +402,20 @@ static void on_refused(struct bus_read *r, struct slice error)
     uint64_t now_ms = loop_now_ms(b->setup.loop);
     if (r->refused_ms == 0)
         r->refused_ms = now_ms;
-    bool is_alone = !b->store_refuses && now_ms - r->refused_ms > BUS_PATIENCE_MS;
+    bool is_late = now_ms - r->refused_ms > BUS_PATIENCE_MS;
+    bool is_alone = is_late && !b->store_refuses;
     r->holds_nothing = r->holds_nothing || is_alone;
     wait_for_store(b, error);
+    if (is_late && r->kind == BUS_READ_RECOVER) {
+        bus_read_end(r);
+        bus_give_up_recoveries(c);
+        return;
+    }
     bus_read_start(r);
     if (is_alone)
         bus_release_held(b, c); /* which may put another read in the place of this one */
+    if (c->read == r && (is_alone || (is_late && bus_readiness(b) == NULL)))
+        go_live_without(r);
 }
 
 static void on_reply(void *arg, const struct redis_reply_view *reply)

@@ -117,7 +117,7 @@ static void run_live(struct message *m)
         c->is_doubtful = !lm->is_current;
         if (lm->last != NULL)
             take_state(lm->hub, c, lm->last);
-        else
+        else if (lm->is_current || lm->base.epoch_len != 0)
             take_end(lm->hub, c, &lm->base);
         c->base = lm->base;
         c->is_doubtful = !lm->is_current;

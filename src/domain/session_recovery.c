@@ -203,7 +203,7 @@ static bool find_end(const struct sub_request *r, const struct hub_channel *c,
         end->seq = c->base.seq;
         end->ts_ms = c->base.ts_ms;
     } else { /* where values expire, none that is stored has expired */
-        return last == NULL && c->live && session_hub(r->session)->feed_ok &&
+        return last == NULL && c->live && !c->is_doubtful && session_hub(r->session)->feed_ok &&
                c->ns->history_ttl_s > 0;
     }
     return true;

@@ -10,6 +10,7 @@ import pytest
 
 import world as world_module
 from client import Client
+from fake_redis import FakeStore
 from operator_tool import Operator
 from wire import Wire
 from world import SLOWER, World, eventually
@@ -127,6 +128,15 @@ def module_world():
 @pytest.fixture
 def redis(world):
     return world.redis()
+
+
+@pytest.fixture
+def store():
+    """What a node takes for Redis, and does as the test says."""
+    fake = FakeStore()
+    yield fake
+    fake.lets_through.set()
+    fake.close()
 
 
 @pytest.fixture

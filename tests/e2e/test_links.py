@@ -11,14 +11,6 @@ from world import SLOWER, eventually
 SETTINGS = {"redis.canary_ms": 5000}
 
 
-@pytest.fixture
-def store():
-    redis = FakeStore()
-    yield redis
-    redis.lets_through.set()
-    redis.close()
-
-
 def follow(world, store, connect, epoch, seq):
     """A node, and a client that has the stored value of quote:A."""
     store.values[b"quote:A"] = (epoch, seq, b"%d" % seq)
@@ -221,34 +213,6 @@ def test_what_is_kept_back_does_not_wait_for_a_link_that_is_lost_over_and_over(w
     assert client.item()["seq"] == 1
 
 
-def test_what_is_kept_back_does_not_wait_for_a_slot_that_stays_refused(world, store, connect):
-    """Others are read all the time, so the store as a whole does answer."""
-    node = world.node(store.url, settings=SETTINGS)
-    client, other = connect(node), connect(node)
-    client.subscribe("quote:A")
-    asked = len(store.scripts)
-    down = b"-CLUSTERDOWN Hash slot not served\r\n"
-    store.on_script = lambda _, channel: down if channel == b"quote:A" else None
-    store.cut(store.subscribers + store.others)
-    eventually(store.waiting(asked + 1))
-    store.publish(b"tc:quote:A", b"1")
-    is_over = threading.Event()
-
-    def read_others():
-        for n in itertools.count():
-            if is_over.wait(0.05):
-                return
-            other.send(action="subscribe", channels=[f"quote:N{n}"])
-
-    reader = threading.Thread(target=read_others)
-    reader.start()
-    try:
-        assert client.item()["data"] == 1
-    finally:
-        is_over.set()
-        reader.join()
-
-
 def test_what_is_kept_back_waits_for_a_log_when_both_links_went_away(world, store, connect):
     """Redis is restarted while the node is still reading what it missed before."""
     node = world.node(store.url, settings=SETTINGS | {"namespace.trade.history": 100})
@@ -331,22 +295,6 @@ def test_what_was_kept_back_says_nothing_about_a_later_hole(world, store, connec
     assert client.item()["data"] == 2
 
 
-@pytest.mark.parametrize("error", [
-    b"LOADING Redis is loading the dataset in memory", b"BUSY Redis is busy running a script.",
-    b"MASTERDOWN Link with MASTER is down", b"CLUSTERDOWN The cluster is down",
-    b"TRYAGAIN Multiple keys request during rehashing of slot"],
-    ids=lambda error: error.split()[0].decode())
-def test_a_read_that_is_refused_for_now_is_asked_again(world, store, connect, error):
-    """A Redis that has just started takes subscribes while it still loads what it keeps."""
-    refusals = [b"-" + error + b"\r\n"] * 3
-    store.on_script = lambda *_: refusals.pop() if refusals else None
-    store.values[b"quote:A"] = (b"e", 7, b"42")
-    client = connect(world.node(store.url, settings=SETTINGS))
-    client.subscribe("quote:A")
-    item = client.item()
-    assert item["snap"] is True and item["data"] == 42
-
-
 def test_a_client_that_is_ahead_and_comes_while_the_log_is_read(world, store, connect):
     """The node catches up with it first, though others are waiting for an answer from the log."""
     store.values[b"trade:A"] = (b"e", 10, b"10")
@@ -392,24 +340,6 @@ def test_a_plain_message_says_nothing_about_the_sequence(world, store, connect):
     assert client.item()["plain"] is True
     ack = connect(node).subscribe("quote:A", since={"quote:A": {"epoch": "e", "seq": 7}})
     assert ack["suspect"] == ["quote:A"] and "recovered" not in ack
-
-
-def test_a_fill_that_is_refused_for_now_goes_on(world, store, connect):
-    """A mirrored namespace is not filled before everything that is stored was found."""
-    pages = [b"-BUSY Redis is busy running a script.\r\n",
-             array(text(b"9"), array(text(b"{tc:quote:A}"))),
-             b"-BUSY Redis is busy running a script.\r\n",
-             array(text(b"0"), array(text(b"{tc:quote:B}")))]
-    command = store.command
-    store.command = lambda args: pages.pop(0) if b"'SCAN'" in args[1] else command(args)
-    store.values = {b"quote:A": (b"e", 1, b"1"), b"quote:B": (b"e", 2, b"2")}
-    node = world.node(store.url, settings=SETTINGS | {
-        "namespace.quote.mode": "latest", "namespace.quote.mirror": "yes"})
-    assert node.metric("tickcast_mirrored_channels") == 2
-    asked = len(store.scripts)
-    client = connect(node, channels="quote:A,quote:B")
-    assert {i["seq"] for i in client.items(2)} == {1, 2}
-    assert len(store.scripts) == asked
 
 
 # --- subscriptions that follow each other -------------------------------------------------------------
@@ -535,27 +465,6 @@ def test_what_is_kept_back_does_not_wait_for_links_that_come_and_go(world, store
     finally:
         is_over.set()
         flapping.join()
-
-
-def test_what_is_kept_back_does_not_wait_for_a_store_that_refuses_after_a_loss(world, store, connect):
-    """The patience was over while the link was up and everything could be hoped for."""
-    node = world.node(store.url, settings=SETTINGS)
-    client = connect(node)
-    client.subscribe("quote:A")
-    asked = len(store.scripts)
-
-    def on_script(*_):
-        if len(store.scripts) == asked + 1:
-            return store.cut(store.others)
-        if len(store.scripts) == asked + 2:
-            time.sleep(2)  # longer than the patience
-        return b"-LOADING Redis is loading the dataset in memory\r\n"
-
-    store.on_script = on_script
-    store.cut(store.subscribers + store.others)
-    eventually(store.waiting(asked + 2))
-    store.stamp(b"quote:A", b"e", 1)
-    assert client.item()["seq"] == 1
 
 
 def test_what_was_kept_back_twice_says_nothing_about_a_later_hole(world, store, connect):
