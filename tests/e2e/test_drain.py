@@ -280,7 +280,7 @@ def test_what_the_kernel_holds_is_not_lost_by_leaving(node_of, operator, wire):
     assert node.metric("tickcast_writes_blocked_total") == 0
     operator.ask(cmd="drain", seconds=0)
     quick.expect_close(4200)
-    assert node.metric("tickcast_connections") == 1
+    node.wait_metric("tickcast_connections", 1)
     for text in texts:
         slow.expect(1, text.encode())
     slow.expect_close(4200)
