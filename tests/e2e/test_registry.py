@@ -188,6 +188,7 @@ def test_something_else_in_its_place(world, redis):
     redis("SET", "tc:node:n1", "a string")
     redis("LPUSH", "tc:nodes", "a list")
     node = world.node(redis)
+    eventually(lambda: redis("TYPE", "tc:node:n1") == "hash", 10 * SLOWER)
     wait_entry(redis, "n1", state="ready")
     eventually(lambda: node.metric("tickcast_registry_errors_total") >= 2, 10 * SLOWER)
     assert node.log().count("registry_not_written") == 1
