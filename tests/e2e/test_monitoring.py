@@ -15,12 +15,13 @@ RULES = ROOT / "conf/prometheus-rules.yml"
 RULES_TEST = ROOT / "tests/prometheus/rules_test.yml"
 DASHBOARD = ROOT / "conf/grafana-dashboard.json"
 OPERATIONS = ROOT / "docs/operations.md"
+LIMIT_S = 120  # promtool needs several seconds of a core to test the rules
 
 
 def promtool(*arguments):
     assert shutil.which("promtool"), "promtool is not there: run scripts/deps"
     return subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True,
-                          timeout=60, check=False)
+                          timeout=LIMIT_S, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -88,11 +89,13 @@ def test_promtool_takes_the_rules():
     assert f"{len(alerts())} rules found" in done.stdout
 
 
+@pytest.mark.limit(LIMIT_S)
 def test_each_alert_fires_when_it_should_and_only_then():
     done = promtool("test", "rules", RULES_TEST)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.limit(LIMIT_S)
 def test_a_wrong_rule_would_be_found(tmp_path):
     """The tests of the rules can fail: take the threshold away from one."""
     (tmp_path / "conf").mkdir()

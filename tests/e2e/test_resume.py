@@ -450,7 +450,7 @@ def items_received(one):
 def test_what_was_not_written_was_not_sent(world, redis, wire, connect):
     """Clients that stop reading, and are given up: in step, behind with queues of their own,
     compressed. Each position is where the bytes ended, or little before, never behind it."""
-    node = world.node(redis, settings={**SETTINGS, "node.ping_ms": 300, "limits.unsent_bytes": 0,
+    node = world.node(redis, settings={**SETTINGS, "node.ping_ms": 600, "limits.unsent_bytes": 0,
                                        "limits.hard_bytes": 64 << 20, "node.workers": 2})
     trades = ["trade:A", "trade:B", "trade:C"]
     kinds = {}
@@ -488,7 +488,8 @@ def test_what_was_not_written_was_not_sent(world, redis, wire, connect):
                 list(range(state[channel]["seq"] + 1, 101))
         for channel in set(state) - set(trades):
             had = [i["seq"] for i in got if i["channel"] == channel]
-            assert state[channel]["seq"] <= max(had, default=0), (channel, had, state)
+            # Without a position where no item was even begun.
+            assert state[channel].get("seq", 0) <= max(had, default=0), (channel, had, state)
             assert [i["seq"] for i in again if i["channel"] == channel] == [100]
         client.close()
 
