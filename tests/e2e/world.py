@@ -103,6 +103,10 @@ class RedisClient:
             return [self._reply() for _ in range(size)]
         return self.file.read(size + 2)[:-2]
 
+    def begin(self, *args):
+        """Sends a command whose reply is not waited for."""
+        self.sock.sendall(_encode(args))
+
     def many(self, commands):
         """Sends all commands in one go, then reads all replies."""
         self.sock.sendall(b"".join(_encode(c) for c in commands))

@@ -1,5 +1,6 @@
-"""What goes wrong: Redis restarted, links to it stalled, reset, half-closed and delayed, nodes
-killed. At times and in ways that a seed decides; one thing at a time or two that overlap.
+"""What goes wrong: Redis restarted, hanging or refusing, links to it stalled, reset, half-closed and
+delayed, nodes killed. At times and in ways that a seed decides; one thing at a time or two that
+overlap.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ class Adversary:
         self.log = log
         self.on_rewind = on_rewind  # called while Redis is put back; None: it never is
         self.acts = [self.reset, self.stall, self.half_close, self.delay, self.kill_node,
-                     self.restart_redis, self.hang_redis]
+                     self.restart_redis, self.hang_redis, self.busy_redis]
         if on_rewind is not None:
             self.acts.append(self.rewind_redis)
         self.redis_lock = asyncio.Lock()
@@ -104,6 +105,13 @@ class Adversary:
             self.fleet.redis.pause()
             await asyncio.sleep(seconds)
             self.fleet.redis.resume()
+
+    async def busy_redis(self):
+        seconds = self.rng.uniform(0.2, 4)
+        async with self.redis_lock:
+            self.log(f"Redis refuses everything for {seconds:.1f} s")
+            with self.fleet.redis.busy():
+                await asyncio.sleep(seconds)
 
     async def rewind_redis(self):
         async with self.redis_lock:

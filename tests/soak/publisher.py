@@ -68,7 +68,7 @@ class Publisher:
             writer.write(encode("SCRIPT", "LOAD", self.script))
             sha = await read_reply(reader)
             if isinstance(sha, RedisReply):
-                if not str(sha).startswith("LOADING"):
+                if not str(sha).startswith(("LOADING", "BUSY")):
                     self.on_fault(f"the script does not load: {sha}")
                 raise ConnectionError(str(sha))
         except BaseException:
@@ -91,7 +91,9 @@ class Publisher:
 
     def _on_reply(self, truth, n, reply):
         wrong = None
-        if isinstance(reply, RedisReply):
+        if isinstance(reply, RedisReply) and str(reply).startswith("BUSY"):
+            truth.lose(n)
+        elif isinstance(reply, RedisReply):
             wrong = f"{truth.channel} n={n}: Redis said {reply}"
         elif truth.is_stamped:
             wrong = truth.answer(n, reply[1].decode(), int(reply[0]))

@@ -1,6 +1,7 @@
 """The fleet of a soak: a Redis that keeps what it answered for, a proxy for each node, nodes."""
 
 import asyncio
+import contextlib
 import pathlib
 import shutil
 import signal
@@ -20,7 +21,8 @@ class DurableRedis(world.RedisServer):
     def start(self):
         command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1",
                    "--save", "", "--appendonly", "yes", "--appendfsync", "always",
-                   "--auto-aof-rewrite-percentage", "0", "--dir", str(self.dir)]
+                   "--auto-aof-rewrite-percentage", "0", "--dir", str(self.dir),
+                   "--lua-time-limit", "50"]
         with open(self.dir / "redis.log", "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log,
                                             stdin=subprocess.DEVNULL)
@@ -33,6 +35,17 @@ class DurableRedis(world.RedisServer):
         except world.RedisError:  # it is loading its data
             return False
 
+    @contextlib.contextmanager
+    def busy(self):
+        """Runs a script of somebody's that does not end: everything else is refused meanwhile."""
+        with contextlib.closing(world.RedisClient(self.port)) as caller:
+            caller.begin("EVAL", "while true do end", 0)
+            try:
+                yield
+            finally:
+                with contextlib.closing(world.RedisClient(self.port)) as other:
+                    world.eventually(lambda: _ends_script(other), timeout=20)
+
     def copy(self):
         """An older copy of itself, to be put back later. What is on disk is whole at any time, but
         for the end of the last command, which Redis cuts off when it loads."""
@@ -44,6 +57,16 @@ class DurableRedis(world.RedisServer):
         self.kill()
         shutil.rmtree(self.dir / "appendonlydir")
         (self.dir / "older").rename(self.dir / "appendonlydir")
+
+
+def _ends_script(client):
+    """False before it runs: commands of one connection may be read before another's."""
+    try:
+        return client("SCRIPT", "KILL") == "OK"
+    except world.RedisError as error:
+        if not str(error).startswith("NOTBUSY"):
+            raise
+        return False
 
 
 def _settings(name, workers):
