@@ -35,7 +35,8 @@ struct http_head {
  * Parses the head at the start of ptr[0..len). Returns 0 when it is whole, -1 when more bytes are
  * needed, else the HTTP status to refuse with: 400 malformed, 414 target over max/2 bytes,
  * 431 head over max bytes or too many fields, 505 not HTTP/1.0 or 1.1. It refuses as early as it
- * can: a first line that cannot become valid is not waited for. Slices borrow from ptr.
+ * can: a first line that cannot become valid is not waited for. Of a refused head only the method
+ * may be looked at, which is cut where it stops being one. Slices borrow from ptr.
  */
 int http_head_parse(struct http_head *head, const char *ptr, size_t len, size_t max);
 

@@ -66,8 +66,8 @@ struct conn {
 struct conn_ops {
     /* A whole, well-formed request head. Answers with conn_respond or conn_upgrade. */
     void (*on_request)(struct conn *c, const struct http_head *head);
-    /* A head that must be refused with this status. */
-    void (*on_bad_request)(struct conn *c, int status);
+    /* A head that must be refused with this status: only its method can be relied on. */
+    void (*on_bad_request)(struct conn *c, const struct http_head *head, int status);
     /* A text or binary message. payload borrows. */
     void (*on_message)(struct conn *c, enum ws_opcode opcode, struct slice payload);
     /* A pong, while OPEN, whatever is in it: the peer lives. payload borrows. */

@@ -497,7 +497,7 @@ static void answer_head(struct conn *c, const struct http_head *head, int status
 {
     const struct worker *w = c->worker;
     if (status > 0) {
-        w->ops->on_bad_request(c, status);
+        w->ops->on_bad_request(c, head, status);
         return;
     }
     w->ops->on_request(c, head);

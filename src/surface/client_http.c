@@ -61,7 +61,7 @@ struct refusal {
     const char *headers;
 };
 
-/* head NULL: it could not be read, or is known to be a GET's. */
+/* head NULL: it is known to be a GET's. */
 static void refuse_with(struct conn *c, const struct http_head *head, const struct refusal *refusal)
 {
     struct buf body = {0};
@@ -400,10 +400,10 @@ static void on_request(struct conn *c, const struct http_head *head)
     access_log_request(c, head, accepted_us);
 }
 
-static void on_bad_request(struct conn *c, int status)
+static void on_bad_request(struct conn *c, const struct http_head *head, int status)
 {
     uint32_t accepted_us = c->accepted_us;
-    refuse(c, NULL, status, NULL);
+    refuse(c, head, status, NULL);
     access_log_request(c, NULL, accepted_us);
 }
 

@@ -56,9 +56,9 @@ void ops_http_reply(struct evhttp_request *request, int status, const char *type
     struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
     evhttp_add_header(headers, "Content-Type", type);
     evhttp_add_header(headers, "Cache-Control", "no-store");
-    if (evhttp_request_get_command(request) == EVHTTP_REQ_HEAD)
-        add_length(headers, body->len); /* libevent would send a body too, if it were given one */
-    else
+    /* After HEAD libevent would send a body, were it given one; after CONNECT it says no length. */
+    add_length(headers, body->len);
+    if (evhttp_request_get_command(request) != EVHTTP_REQ_HEAD)
         evbuffer_add(evhttp_request_get_output_buffer(request), body->data, body->len);
     ops_http_access_end(request, status);
     evhttp_send_reply(request, status, NULL, NULL);
@@ -252,8 +252,7 @@ struct ops_http *ops_http_new(const struct ops_http_setup *setup, int fd, struct
     evhttp_set_max_headers_size(o->http, HEAD_BYTES_MAX);
     evhttp_set_max_body_size(o->http, BODY_BYTES_MAX);
     evhttp_set_timeout(o->http, TIMEOUT_S);
-    evhttp_set_allowed_methods(o->http, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD | EVHTTP_REQ_POST |
-                                            EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE);
+    evhttp_set_allowed_methods(o->http, UINT16_MAX); /* routes[] refuses, in our own form */
     evhttp_set_gencb(o->http, on_request, o);
     ops_http_access_init(setup->metrics[0]);
     return o;

@@ -299,6 +299,19 @@ def test_head_has_no_body(node, wire, path, status):
     assert one.read_to_end() == b""
 
 
+@pytest.mark.parametrize("head, status", [
+    ("HEAD /healthz HTTP/1.1\n\n", 400), ("HEAD /healthz HTTP/2.0\n" + HOST + "\n", 505),
+    ("HEAD /" + "x" * 10000 + " HTTP/1.1\n" + HOST + "\n", 414),
+    ("HEAD / HTTP/1.1\n" + HOST + "X: " + "x" * 20000 + "\n\n", 431)],
+    ids=["no host", "version", "target", "too large"])
+def test_a_refused_head_has_no_body_either(node, wire, head, status):
+    one = wire(node)
+    one.send(plain(head))
+    assert one.read_head() == status
+    assert int(one.headers["content-length"]) > 0
+    assert one.read_to_end() == b""
+
+
 def test_a_ping_behind_the_request_is_answered_behind_the_response(node, wire):
     """Control frames overtake what is queued, but not the 101."""
     one = wire(node)

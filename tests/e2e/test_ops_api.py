@@ -312,11 +312,24 @@ def test_the_content_type_does_not_matter(alone):
 
 @pytest.mark.parametrize("path,method,allow", [
     ("/api/v1/admin", "GET", "POST"), ("/api/v1/nodes", "POST", "GET, HEAD"),
-    ("/api/v1/channels", "DELETE", "GET, HEAD"), ("/api/v1/clients", "PUT", "GET, HEAD")])
+    ("/api/v1/channels", "DELETE", "GET, HEAD"), ("/api/v1/clients", "PUT", "GET, HEAD"),
+    ("/metrics", "PATCH", "GET, HEAD"), ("/readyz", "OPTIONS", "GET, HEAD"),
+    ("/healthz", "TRACE", "GET, HEAD"), ("/api/v1/publish", "BREW", "POST")])
 def test_methods(alone, path, method, allow):
     reply = http_request(alone.ops, path, method)
     assert reply.status == 405 and reply.headers["allow"] == allow
     assert reply.json().keys() == {"code", "name", "message"}
+
+
+def test_nobody_is_connected_through(alone):
+    """CONNECT has a target without a path. What was refused leaves the connection usable."""
+    import http.client
+    connection = http.client.HTTPConnection(alone.ops, timeout=10)
+    for method, target, status in (("CONNECT", "x:1", 404), ("GET", "/healthz", 200)):
+        connection.request(method, target)
+        reply = connection.getresponse()
+        assert reply.status == status and reply.read().startswith(b"{")
+    connection.close()
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/api/v1/nodes",
