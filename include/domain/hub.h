@@ -86,7 +86,8 @@ struct hub_channel {
     struct channel_recorder *recorders;
     uint32_t recorder_count;
     uint32_t recorder_cap;
-    uint32_t pins; /* requests and builders that hold it */
+    uint64_t asked_in; /* number of the last sub_request that it was put into */
+    uint32_t pins;     /* requests and builders that hold it */
     uint8_t name_len;
     char name[];
 };

@@ -66,7 +66,7 @@ struct sub_request {
     bool is_unheard;         /* the client did not ask: no ack */
     bool snapshot_again;     /* wanted for those already subscribed, too */
     struct cohort_sub *subs; /* each channel pinned */
-    uint64_t number;         /* in hub->recovering, when there are recoveries */
+    uint64_t number;         /* unique in the hub; its key in hub->recovering */
     struct recovery *recoveries; /* session_recovery.h */
     uint32_t recovery_count;
     uint32_t recovered;        /* publications in all recoveries */

@@ -31,8 +31,8 @@ void session_settle(struct session *s);                    /* does that; for gat
 void session_begin_subscribe(struct session *s, const struct command *command);
 
 /* The same in steps: opened with the command's id and its wish for snapshots, for at most so many
- * channels; each channel, with mode, max_rate and delta of a command; started with the positions
- * of a command, which may end it at once. */
+ * channels; each channel, with mode, max_rate and delta of a command, of which the first mention
+ * counts; started with the positions of a command, which may end it at once. */
 struct sub_request *session_open_request(struct session *s, const struct command *command,
                                          size_t channel_count);
 void session_request_channel(struct sub_request *r, struct slice name,
@@ -41,6 +41,11 @@ void session_start_request(struct sub_request *r, const struct command *command)
 
 /* Takes a channel out of all subscribes that still wait. True when there was one. */
 bool session_cancel_pending(struct session *s, struct slice name);
+
+/* Whether a client may name this channel: ERR_BAD_CHANNEL, ERR_UNKNOWN_NAMESPACE, or ERR_NONE and
+ * its namespace. */
+enum error_code session_check_channel(const struct session *s, struct slice name,
+                                      const struct config_namespace **ns);
 
 /* The session's subscription to a channel, or NULL. */
 struct cohort_sub *session_find_sub(const struct session *s, struct slice name);

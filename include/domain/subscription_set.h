@@ -15,9 +15,8 @@ struct subs {
     uint32_t count;
 };
 
-/* Orders a list by channel id and drops repeated channels, giving back their pins; the last
- * mention counts. Returns the new length. */
-uint32_t subs_sort(struct hub *h, struct cohort_sub *list, uint32_t count);
+/* Orders a list of different channels by their ids. */
+void subs_sort(struct cohort_sub *list, uint32_t count);
 
 /* What a cohort follows (NULL: nothing) together with `added`, which is ordered; where both have a
  * channel, added's options count. */

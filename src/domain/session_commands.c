@@ -7,7 +7,6 @@
 #include "base/mem.h"
 #include "domain/resume.h"
 #include "domain/subscription_set.h"
-#include "protocol/channel.h"
 #include "protocol/messages.h"
 
 #include <stdlib.h>
@@ -50,6 +49,14 @@ static void queue_result_ack(struct session *s, const char *id, uint64_t accepte
     buf_fini(rejected);
 }
 
+/* A channel that the session does not have: such a one may not even be there to be had. */
+static void reject_absent(const struct session *s, struct slice channel, struct buf *rejected)
+{
+    const struct config_namespace *ns;
+    enum error_code error = session_check_channel(s, channel, &ns);
+    message_append_rejected(rejected, channel, error != ERR_NONE ? error : ERR_NOT_SUBSCRIBED);
+}
+
 /* What is left of the subscriptions without some channels. Those that it did not have are appended
  * to rejected; returns the number of others. */
 static uint64_t take_channels(struct session *s, const struct slice *channels, size_t count,
@@ -67,7 +74,7 @@ static uint64_t take_channels(struct session *s, const struct slice *channels, s
         if ((c != NULL && subs_remove(left, c)) || was_waiting[i])
             taken++;
         else
-            message_append_rejected(rejected, channels[i], ERR_NOT_SUBSCRIBED);
+            reject_absent(s, channels[i], rejected);
     }
     free(was_waiting);
     return taken;
@@ -108,7 +115,7 @@ static void do_snapshot(struct session *s, const struct command *command)
     for (size_t i = 0; i < command->channel_count; i++) {
         const struct cohort_sub *present = session_find_sub(s, command->channels[i]);
         if (present == NULL) {
-            message_append_rejected(&rejected, command->channels[i], ERR_NOT_SUBSCRIBED);
+            reject_absent(s, command->channels[i], &rejected);
             continue;
         }
         if (present->channel->ns->snapshot)
@@ -171,12 +178,10 @@ void session_forget_publishes(struct session *s)
 static enum error_code check_publish(const struct session *s, const struct command *command)
 {
     const struct config *config = s->conn->worker->config;
-    if (!channel_is_valid(command->channel))
-        return ERR_BAD_CHANNEL;
-    const struct config_namespace *ns =
-        config_namespace(config, channel_namespace(command->channel));
-    if (ns == NULL)
-        return ERR_UNKNOWN_NAMESPACE;
+    const struct config_namespace *ns = NULL;
+    enum error_code error = session_check_channel(s, command->channel, &ns);
+    if (error != ERR_NONE)
+        return error;
     if (ns->publish != PUBLISH_ANYONE)
         return ERR_FORBIDDEN;
     if (command->data.len > (size_t)config->limits.payload_bytes)

@@ -116,7 +116,6 @@ void recoveries_ask(struct sub_request *r, const struct command *command)
     if (command->since_count == 0 || s->format.raw)
         return;
     r->recoveries = mem_zalloc((r->count + 1) * sizeof *r->recoveries);
-    r->number = h->next_token++;
     map_put(&h->recovering, map_hash(number_key(&r->number)), number_key(&r->number), r);
     for (uint32_t i = 0; i < r->count; i++) {
         struct hub_channel *c = r->subs[i].channel;

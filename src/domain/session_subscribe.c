@@ -20,10 +20,14 @@
 
 #define RATE_MAX 1000 /* updates per second: more is no limit to speak of */
 
+static struct cohort_sub *find_sub(const struct session *s, const struct hub_channel *c)
+{
+    return c != NULL && s->cohort != NULL ? cohort_find(s->cohort, c) : NULL;
+}
+
 struct cohort_sub *session_find_sub(const struct session *s, struct slice name)
 {
-    const struct hub_channel *c = hub_find(session_hub(s), name);
-    return c != NULL && s->cohort != NULL ? cohort_find(s->cohort, c) : NULL;
+    return find_sub(s, hub_find(session_hub(s), name));
 }
 
 /* --- moving to the cohort of a new set -------------------------------------------------------- */
@@ -131,8 +135,8 @@ void session_forget_notes(struct session *s)
 
 /* --- subscribe -------------------------------------------------------------------------------- */
 
-static enum error_code check_channel(const struct session *s, struct slice name,
-                                     const struct config_namespace **ns)
+enum error_code session_check_channel(const struct session *s, struct slice name,
+                                      const struct config_namespace **ns)
 {
     if (!channel_is_valid(name))
         return ERR_BAD_CHANNEL;
@@ -187,10 +191,9 @@ static struct cohort_sub *find_in_request(const struct list *at, const struct hu
 }
 
 /* What was last asked for of this channel, by a subscribe that still waits; else NULL. */
-static const struct cohort_sub *find_pending_sub(const struct session *s, struct slice name)
+static const struct cohort_sub *find_pending_sub(const struct session *s,
+                                                 const struct hub_channel *c)
 {
-    const struct hub_channel *c =
-        list_is_empty(&s->requests) ? NULL : hub_find(session_hub(s), name);
     for (struct list *at = s->requests.prev; c != NULL && at != &s->requests; at = at->prev) {
         struct cohort_sub *sub = find_in_request(at, c);
         if (sub != NULL)
@@ -214,10 +217,12 @@ void session_request_channel(struct sub_request *r, struct slice name,
 {
     struct session *s = r->session;
     const struct config_namespace *ns = NULL;
-    enum error_code error = check_channel(s, name, &ns);
-    const struct cohort_sub *present = error == ERR_NONE ? session_find_sub(s, name) : NULL;
-    const struct cohort_sub *pending = error == ERR_NONE ? find_pending_sub(s, name) : NULL;
-    present = pending != NULL ? pending : present;
+    enum error_code error = session_check_channel(s, name, &ns);
+    struct hub_channel *c = error == ERR_NONE ? hub_find(session_hub(s), name) : NULL;
+    if (c != NULL && c->asked_in == r->number)
+        return; /* a channel named twice is one */
+    const struct cohort_sub *pending = find_pending_sub(s, c);
+    const struct cohort_sub *present = pending != NULL ? pending : find_sub(s, c);
     bool is_new = present == NULL;
     if (error == ERR_NONE && is_new && !has_room(r))
         error = ERR_TOO_MANY_CHANNELS;
@@ -229,8 +234,10 @@ void session_request_channel(struct sub_request *r, struct slice name,
     enum delivery_mode mode = grant_mode(ns, present, command->mode);
     bool delta = present != NULL ? present->delta : false;
     r->added += is_new;
+    c = hub_pin(session_hub(s), name, ns);
+    c->asked_in = r->number;
     r->subs[r->count] = (struct cohort_sub){
-        .channel = hub_pin(session_hub(s), name, ns),
+        .channel = c,
         .mode = (uint8_t)mode,
         .max_rate = grant_rate(ns, present, mode, command->max_rate),
         .delta =
@@ -259,6 +266,7 @@ struct sub_request *session_open_request(struct session *s, const struct command
 {
     struct sub_request *r = mem_zalloc(sizeof *r);
     r->session = s;
+    r->number = session_hub(s)->next_token++;
     memcpy(r->id, command->id, sizeof r->id);
     r->snapshot = command->snapshot != TRI_NO;
     r->snapshot_again = command->snapshot == TRI_YES;
@@ -269,7 +277,7 @@ struct sub_request *session_open_request(struct session *s, const struct command
 void session_start_request(struct sub_request *r, const struct command *command)
 {
     struct session *s = r->session;
-    r->count = subs_sort(session_hub(s), r->subs, r->count);
+    subs_sort(r->subs, r->count);
     s->pending_channels += r->count;
     list_append(&s->requests, &r->in_session);
     list_append(&session_hub(s)->requests, &r->in_hub);

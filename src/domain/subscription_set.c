@@ -16,20 +16,9 @@ static int compare_ids(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-uint32_t subs_sort(struct hub *h, struct cohort_sub *list, uint32_t count)
+void subs_sort(struct cohort_sub *list, uint32_t count)
 {
-    if (count < 2)
-        return count;
     qsort(list, count, sizeof *list, compare_ids);
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        if (kept > 0 && list[kept - 1].channel == list[i].channel) {
-            hub_unpin(h, list[kept - 1].channel);
-            kept--;
-        }
-        list[kept++] = list[i];
-    }
-    return kept;
 }
 
 static struct subs merge(const struct cohort_sub *have, uint32_t have_count,

@@ -510,7 +510,9 @@ def test_unsubscribe(shared, bus, connect):
 def test_not_subscribed(shared, connect, action):
     client = connect(shared)
     client.subscribe("quote:HAVE")
-    assert errors(client.ask(action, channels=["quote:HAVE-NOT"])) == ["not_subscribed"]
+    names = ["quote:HAVE-NOT", "bad", "quote:b d", "x:y"]
+    assert errors(client.ask(action, channels=names)) == [
+        "not_subscribed", "bad_channel", "bad_channel", "unknown_namespace"]
     client.nothing_more()
 
 
