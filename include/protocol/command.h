@@ -28,7 +28,7 @@ enum tristate { TRI_UNSET, TRI_NO, TRI_YES };
 
 #define SESSION_ID_BYTES 16 /* a client session's id: 128 random bits */
 
-#define COMMAND_ID_MAX      64                       /* bytes of a string id */
+#define COMMAND_ID_MAX      64 /* bytes of a string id, or of a number's text */
 #define COMMAND_ID_JSON_MAX (6 * COMMAND_ID_MAX + 3) /* as JSON text, every byte escaped */
 
 /* Where a client stands in a channel: the last publication that it has. */

@@ -51,7 +51,7 @@ def test_conn_is_unique(world, redis, connect):
 
 # --- ids and errors ---------------------------------------------------------------------------
 
-@pytest.mark.parametrize("number", [0, 1, -1, 2**53 - 1, "", "a", "x" * 64, "\u20ac" * 21,
+@pytest.mark.parametrize("number", [0, 1, -1, 2**53 - 1, 2**63 - 1, "", "a", "x" * 64, "\u20ac" * 21,
                                     "quote\"back\\slash", "\u0001\u001f", "7"], ids=ascii)
 @pytest.mark.parametrize("command", [{"action": "ping"}, {"action": "list"},
                                      {"action": "subscribe", "channels": ["quote:ID"]},
