@@ -74,19 +74,20 @@ struct ws_decoder_config {
     bool is_server;       /* frames must be masked; a client's decoder wants them unmasked */
     bool deflate;         /* RSV1 is allowed on the first frame of a message */
     size_t message_bytes; /* largest message, after inflating */
-    struct ws_inflater *inflater; /* shared by the worker; used only during a call */
+    struct ws_inflater *inflater; /* shared by the worker; its state lasts for a call only */
     struct buf *inflated;         /* scratch of the worker for inflated messages */
 };
 
 /*
- * State between two calls. Zero it to start. About 200 bytes, most of them control[], and the kept
- * part of a message: a connection need only have one while a message is incomplete, see
- * ws_decoder_is_idle.
+ * State between two calls. Zero it to start. About 200 bytes, most of them control[], the kept part
+ * of a message and, while a compressed one is larger than its content may be, 40 KiB to inflate it:
+ * a connection need only have one while a message is incomplete, see ws_decoder_is_idle.
  */
 struct ws_decoder {
-    struct buf message; /* payload so far of an incomplete data message */
-    struct utf8 utf8;   /* of an uncompressed text message */
-    uint64_t remaining; /* payload bytes of the current frame still to come */
+    struct buf message;           /* payload so far of an incomplete data message */
+    struct ws_inflater *inflater; /* owned: what made `message` of too many bytes; else NULL */
+    struct utf8 utf8;             /* of an uncompressed text message */
+    uint64_t remaining;           /* payload bytes of the current frame still to come */
     uint8_t header[WS_HEADER_MAX];
     uint8_t header_len; /* header bytes kept */
     uint8_t mask[4];

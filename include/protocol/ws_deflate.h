@@ -47,4 +47,10 @@ void ws_inflater_free(struct ws_inflater *i);
 enum ws_inflate_result ws_inflater_run(struct ws_inflater *i, const void *ptr, size_t len,
                                        size_t max, struct buf *out);
 
+/* The same for a message that comes in pieces, which a new inflater may be fed one by one; each is
+ * appended to out as far as it can be read. Nothing may follow a result that is not OK. */
+enum ws_inflate_result ws_inflater_feed(struct ws_inflater *i, const void *ptr, size_t len,
+                                        size_t max, struct buf *out);
+enum ws_inflate_result ws_inflater_end(struct ws_inflater *i, size_t max, struct buf *out);
+
 #endif

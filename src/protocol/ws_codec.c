@@ -11,8 +11,10 @@
  *      take_payload  remaining   unmask; control[] or message or borrowed
  *      finish_*                  a whole frame; a whole message when it was the last one
  *
- * A compressed message is kept as it is until its last fragment: the inflater belongs to the
- * worker and may serve another connection in between.
+ * A compressed message is kept as it is until its last byte: the inflater belongs to the worker and
+ * may serve another connection in between. Only one that takes more bytes than its content may have,
+ * because its sender flushes behind every few of them, gets an inflater of its own (40 KiB), and
+ * `message` then holds what came out of it.
  */
 #include "protocol/ws_codec.h"
 
@@ -129,12 +131,11 @@ static bool read_length(const uint8_t *header, uint64_t *length)
     return *length > UINT16_MAX && *length >> 63 == 0;
 }
 
-/* The bytes that may be kept of one message. Deflate can make incompressible data larger: by an
- * eighth at worst, and a few bytes for a short one. */
-static size_t kept_limit(const struct ws_decoder *d, const struct ws_decoder_config *config)
+/* What is kept of a message, packed. Deflate makes incompressible data larger by an eighth at worst,
+ * and a few bytes for a short one, where nobody flushes in between. */
+static size_t packed_limit(const struct ws_decoder_config *config)
 {
-    size_t max = config->message_bytes;
-    return d->compressed ? max + max / 8 + 64 : max;
+    return config->message_bytes + config->message_bytes / 8 + 64;
 }
 
 /* The whole header is there: sets up the frame, and the message when it is its first. */
@@ -160,8 +161,9 @@ static enum ws_event begin_frame(struct ws_decoder *d, const struct ws_decoder_c
         d->compressed = (d->header[0] & RSV1) != 0;
         d->utf8 = (struct utf8){0};
     }
-    size_t max = kept_limit(d, config);
-    if (d->message.len > max || d->remaining > max - d->message.len)
+    size_t max = config->message_bytes;
+    bool is_over = d->message.len > max || d->remaining > max - d->message.len;
+    if (!d->compressed && is_over)
         return fail(out, WS_CLOSE_TOO_LARGE, "message is too large");
     return WS_NEED_MORE;
 }
@@ -229,17 +231,50 @@ static enum ws_event finish_control(struct ws_decoder *d, struct slice payload,
     return d->opcode == WS_OP_PING ? WS_PING : WS_PONG;
 }
 
-static enum ws_event inflate_message(const struct ws_decoder_config *config, struct slice packed,
-                                     struct ws_message *out)
+static enum ws_event judge_inflated(enum ws_inflate_result result, enum ws_event when_ok,
+                                    struct ws_message *out)
 {
-    switch (ws_inflater_run(config->inflater, packed.ptr, packed.len, config->message_bytes,
-                            config->inflated)) {
-    case WS_INFLATE_OK: break;
+    switch (result) {
     case WS_INFLATE_TOO_LARGE:
         return fail(out, WS_CLOSE_TOO_LARGE, "inflated message is too large");
     case WS_INFLATE_BAD: return fail(out, WS_CLOSE_BAD_DATA, "compressed message is corrupt");
+    case WS_INFLATE_OK: break;
     }
-    out->payload = buf_slice(config->inflated);
+    return when_ok;
+}
+
+/* More of a message than may be kept packed: what there is of it is inflated now. */
+static enum ws_event inflate_piece(struct ws_decoder *d, const struct ws_decoder_config *config,
+                                   const uint8_t *ptr, size_t len, struct ws_message *out)
+{
+    enum ws_inflate_result result = WS_INFLATE_OK;
+    if (d->inflater == NULL) {
+        struct buf packed = d->message;
+        d->message = (struct buf){0};
+        d->inflater = ws_inflater_new();
+        result = ws_inflater_feed(d->inflater, packed.data, packed.len, config->message_bytes,
+                                  &d->message);
+        buf_fini(&packed);
+    }
+    if (result == WS_INFLATE_OK)
+        result = ws_inflater_feed(d->inflater, ptr, len, config->message_bytes, &d->message);
+    return judge_inflated(result, WS_NEED_MORE, out);
+}
+
+static enum ws_event inflate_message(struct ws_decoder *d, const struct ws_decoder_config *config,
+                                     struct slice packed, struct ws_message *out)
+{
+    struct buf *inflated = d->inflater != NULL ? &d->message : config->inflated;
+    enum ws_inflate_result result =
+        d->inflater != NULL ? ws_inflater_end(d->inflater, config->message_bytes, inflated)
+                            : ws_inflater_run(config->inflater, packed.ptr, packed.len,
+                                              config->message_bytes, inflated);
+    ws_inflater_free(d->inflater);
+    d->inflater = NULL;
+    enum ws_event event = judge_inflated(result, WS_MESSAGE, out);
+    if (event != WS_MESSAGE)
+        return event;
+    out->payload = buf_slice(inflated);
     if (out->opcode == WS_OP_TEXT && !utf8_is_valid(out->payload.ptr, out->payload.len))
         return fail(out, WS_CLOSE_BAD_DATA, "text is not UTF-8");
     return WS_MESSAGE;
@@ -254,7 +289,7 @@ static enum ws_event finish_message(struct ws_decoder *d, const struct ws_decode
     d->message_opcode = 0;
     enum ws_event event = WS_MESSAGE;
     if (d->compressed)
-        event = inflate_message(config, payload, out);
+        event = inflate_message(d, config, payload, out);
     else if (out->opcode == WS_OP_TEXT && !utf8_is_complete(&d->utf8))
         return fail(out, WS_CLOSE_BAD_DATA, "text ends within a character");
     if (out->payload.ptr == NULL)
@@ -274,6 +309,17 @@ static enum ws_event take_control(struct ws_decoder *d, const uint8_t *ptr, size
     return finish_control(d, slice_of((const char *)d->control, d->control_len), out);
 }
 
+/* Keeps a piece of a message whose end is not here yet. */
+static enum ws_event keep_data(struct ws_decoder *d, const struct ws_decoder_config *config,
+                               const uint8_t *ptr, size_t len, struct ws_message *out)
+{
+    bool is_too_large = d->compressed && d->message.len + len > packed_limit(config);
+    if (is_too_large || d->inflater != NULL)
+        return inflate_piece(d, config, ptr, len, out);
+    buf_append(&d->message, ptr, len);
+    return WS_NEED_MORE;
+}
+
 static enum ws_event take_data(struct ws_decoder *d, const struct ws_decoder_config *config,
                                const uint8_t *ptr, size_t len, struct ws_message *out)
 {
@@ -282,13 +328,15 @@ static enum ws_event take_data(struct ws_decoder *d, const struct ws_decoder_con
         return fail(out, WS_CLOSE_BAD_DATA, "text is not UTF-8");
 
     bool is_whole = d->fin && d->remaining == 0;
-    if (is_whole && d->message.len == 0) {
+    if (is_whole && d->message.len == 0 && d->inflater == NULL) {
         d->in_frame = false;
         return finish_message(d, config, slice_of((const char *)ptr, len), out);
     }
-    buf_append(&d->message, ptr, len);
     d->in_frame = d->remaining > 0;
-    return is_whole ? finish_message(d, config, buf_slice(&d->message), out) : WS_NEED_MORE;
+    enum ws_event event = keep_data(d, config, ptr, len, out);
+    if (event == WS_NEED_MORE && is_whole)
+        event = finish_message(d, config, buf_slice(&d->message), out);
+    return event;
 }
 
 /* Takes what there is of the current frame's payload. */
@@ -340,6 +388,7 @@ bool ws_decoder_is_idle(const struct ws_decoder *d)
 void ws_decoder_fini(struct ws_decoder *d)
 {
     buf_fini(&d->message);
+    ws_inflater_free(d->inflater);
     *d = (struct ws_decoder){0};
 }
 

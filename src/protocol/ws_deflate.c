@@ -131,10 +131,16 @@ static uInt offer_room(z_stream *z, struct buf *out, size_t max, Bytef *spare)
 
 /* Feeds one run of bytes and drains what comes of it. A block may be marked as the final one
  * (RFC 7692, 7.2.3.5); what follows it starts a stream of its own. */
-static enum ws_inflate_result feed(struct ws_inflater *i, const void *ptr, size_t len, size_t max,
-                                   struct buf *out)
+enum ws_inflate_result ws_inflater_feed(struct ws_inflater *i, const void *ptr, size_t len,
+                                        size_t max, struct buf *out)
 {
     z_stream *z = &i->stream;
+    if (len > INT_MAX || out->len > max)
+        return WS_INFLATE_TOO_LARGE;
+    if (len == 0)
+        return WS_INFLATE_OK;
+    if (i->ended)
+        inflateReset(z);
     z->next_in = (Bytef *)(uintptr_t)ptr; /* as in ws_deflater_run */
     z->avail_in = (uInt)len;
     for (;;) {
@@ -156,21 +162,25 @@ static enum ws_inflate_result feed(struct ws_inflater *i, const void *ptr, size_
     }
 }
 
+enum ws_inflate_result ws_inflater_end(struct ws_inflater *i, size_t max, struct buf *out)
+{
+    if (i->ended)
+        return WS_INFLATE_OK;
+    enum ws_inflate_result result = ws_inflater_feed(i, flush_tail, sizeof flush_tail, max, out);
+    if (result != WS_INFLATE_OK)
+        return result;
+    return i->stream.data_type == BETWEEN_BLOCKS ? WS_INFLATE_OK : WS_INFLATE_BAD;
+}
+
 enum ws_inflate_result ws_inflater_run(struct ws_inflater *i, const void *ptr, size_t len,
                                        size_t max, struct buf *out)
 {
     buf_clear(out);
     if (len == 0) /* no block at all is an empty message, though none that RFC 7692 would make */
         return WS_INFLATE_OK;
-    if (len > INT_MAX)
-        return WS_INFLATE_TOO_LARGE;
     inflateReset(&i->stream);
+    i->ended = false;
     buf_reserve(out, len < max / USUAL_RATIO ? len * USUAL_RATIO : max);
-    enum ws_inflate_result result = feed(i, ptr, len, max, out);
-    if (result != WS_INFLATE_OK || i->ended)
-        return result;
-    result = feed(i, flush_tail, sizeof flush_tail, max, out);
-    if (result != WS_INFLATE_OK)
-        return result;
-    return i->stream.data_type == BETWEEN_BLOCKS ? WS_INFLATE_OK : WS_INFLATE_BAD;
+    enum ws_inflate_result result = ws_inflater_feed(i, ptr, len, max, out);
+    return result == WS_INFLATE_OK ? ws_inflater_end(i, max, out) : result;
 }

@@ -386,12 +386,59 @@ static void test_compressed_message_may_be_larger_than_its_content(void)
     drive_feed(&v, stored, sizeof stored);
     CU_ASSERT(v.lines.len > LEN && memcmp(v.lines.data, "binary 4000 x", 13) == 0);
     drive_fini(&v);
+}
 
-    drive_init(&v, false, true, LEN);
-    len = ws_encode_header(header, WS_OP_BINARY, true, 2 * LEN);
-    drive_feed(&v, header, len);
-    check_lines(&v, "error 1009\n", "compressed", 0);
-    drive_fini(&v);
+/* Appends a frame for a client's decoder. */
+static void append_frame(struct buf *script, bool is_first, bool is_last, struct slice payload)
+{
+    char header[WS_HEADER_MAX];
+    size_t len = ws_encode_header((uint8_t *)header, is_first ? WS_OP_TEXT : WS_OP_CONTINUATION,
+                                  is_first, payload.len);
+    if (!is_last)
+        header[0] &= 0x7f;
+    buf_append(script, header, len);
+    buf_append(script, payload.ptr, payload.len);
+}
+
+#define STORED_X "\x00\x01\x00\xfe\xffx" /* a block of its own for one byte */
+
+/* `count` bytes, flushed one by one, in one frame or in one for each, with a ping before the last.
+ * Too many fragments are refused before the ping. */
+static void check_flushed(size_t count, bool in_fragments, const char *end, const char *want)
+{
+    struct buf script = {0}, packed = {0}, lines = {0};
+    for (size_t i = 0; i < count; i++) {
+        buf_append(&packed, STORED_X, 6);
+        if (in_fragments)
+            append_frame(&script, i == 0, false, slice_of(STORED_X, 6));
+    }
+    buf_append(&packed, end, 1);
+    buf_append(&script, "\x89\x00", 2);
+    append_frame(&script, !in_fragments, true,
+                 in_fragments ? slice_of(end, 1) : buf_slice(&packed));
+    buf_append(&script, "\x81\x01y", 3);
+    buf_append_str(&lines, "ping 0 \n");
+    buf_append_str(&lines, want);
+    buf_append(&lines, "", 1);
+    const struct script s = {script.data, script.len, true, true, 100};
+    check_script(&s, in_fragments && count > 100 ? want : lines.data);
+    buf_fini(&script);
+    buf_fini(&packed);
+    buf_fini(&lines);
+}
+
+/* The limit is one of content: whoever flushes behind each byte sends six times as much. */
+static void test_flushes_do_not_count(void)
+{
+    char text[100 + 1], whole[sizeof text + 40];
+    memset(text, 'x', sizeof text - 1);
+    text[sizeof text - 1] = '\0';
+    snprintf(whole, sizeof whole, "text 100 %s\ntext 1 y\n", text);
+    for (int in_fragments = 0; in_fragments <= 1; in_fragments++) {
+        check_flushed(100, in_fragments, "", whole);
+        check_flushed(101, in_fragments, "", "error 1009\n");
+        check_flushed(100, in_fragments, "\x07", "error 1007\n"); /* no type of block */
+    }
 }
 
 static void test_announced_length_takes_no_memory(void)
@@ -426,6 +473,15 @@ static void test_limit_lowered_within_a_message(void)
     v.config.message_bytes = 5;
     drive_feed(&v, "\x80\x81" M0 "x", 7);
     check_lines(&v, "error 1009\n", "lowered", 0);
+    drive_fini(&v);
+
+    drive_init(&v, false, true, 10);
+    drive_feed(&v, "\x41\x7e\x00\x80", 4);
+    for (int i = 0; i < 20; i++)
+        drive_feed(&v, i < 10 ? STORED_X : "\x00\x00\x00\xff\xff\x00", i < 10 ? 6 : 5);
+    v.config.message_bytes = 9;
+    drive_feed(&v, "\x00", 1);
+    check_lines(&v, "error 1009\n", "lowered while inflating", 0);
     drive_fini(&v);
 }
 
@@ -562,6 +618,7 @@ static const struct unit_test tests[] = {
     {"message limit", test_message_limit},
     {"compressed message may be larger than its content",
      test_compressed_message_may_be_larger_than_its_content},
+    {"flushes do not count", test_flushes_do_not_count},
     {"announced length takes no memory", test_announced_length_takes_no_memory},
     {"limit lowered within a message", test_limit_lowered_within_a_message},
     {"idle between messages", test_idle_between_messages},
