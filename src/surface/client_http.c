@@ -89,7 +89,6 @@ static const struct refusal refusals[] = {
     {400, "bad_request", "the request is malformed", ""},
     {403, "forbidden", "this origin is not allowed", ""},
     {404, "not_found", "there is nothing at this path", ""},
-    {405, "method_not_allowed", "only GET is answered here", "Allow: GET, HEAD\r\n"},
     {414, "uri_too_long", "the request target is too long", ""},
     {426, "upgrade_required", "WebSocket version 13 is needed",
      "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"},
@@ -108,6 +107,15 @@ static void refuse(struct conn *c, const struct http_head *head, int status, con
     if (why != NULL)
         refusal.why = why;
     log_refusal(c, status, refusal.why);
+    refuse_with(c, head, &refusal);
+}
+
+static void refuse_method(struct conn *c, const struct http_head *head, bool upgrades)
+{
+    const char *allow = upgrades ? "Allow: GET\r\n" : "Allow: GET, HEAD\r\n";
+    const struct refusal refusal = {405, "method_not_allowed", "Allow says what is answered here",
+                                    allow};
+    log_refusal(c, refusal.status, refusal.why);
     refuse_with(c, head, &refusal);
 }
 
@@ -374,10 +382,11 @@ static void get_echo(struct conn *c, const struct http_head *head)
 
 static const struct {
     const char *path;
+    bool upgrades; /* to WebSocket, which HEAD cannot ask for */
     void (*get)(struct conn *c, const struct http_head *head);
 } routes[] = {
-    {"/", get_page},         {"/ws", get_ws},     {"/healthz", get_healthz},
-    {"/readyz", get_readyz}, {"/echo", get_echo},
+    {"/", false, get_page},         {"/ws", true, get_ws},     {"/healthz", false, get_healthz},
+    {"/readyz", false, get_readyz}, {"/echo", true, get_echo},
 };
 
 static void route(struct conn *c, const struct http_head *head)
@@ -387,8 +396,8 @@ static void route(struct conn *c, const struct http_head *head)
         i++;
     if (i == sizeof routes / sizeof *routes)
         refuse(c, head, 404, NULL);
-    else if (!slice_is(head->method, "GET") && !is_head_request(head))
-        refuse(c, head, 405, NULL);
+    else if (!slice_is(head->method, "GET") && (!is_head_request(head) || routes[i].upgrades))
+        refuse_method(c, head, routes[i].upgrades);
     else
         routes[i].get(c, head);
 }

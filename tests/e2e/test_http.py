@@ -299,6 +299,16 @@ def test_head_has_no_body(node, wire, path, status):
     assert one.read_to_end() == b""
 
 
+@pytest.mark.parametrize("method, path, allow", [
+    ("POST", "/healthz", "GET, HEAD"), ("DELETE", "/", "GET, HEAD"), ("POST", "/ws", "GET"),
+    ("HEAD", "/ws", "GET"), ("PUT", "/echo", "GET")])
+def test_a_refused_method_is_told_what_is_allowed(node, wire, method, path, allow):
+    one = wire(node)
+    one.send(plain(f"{method} {path} HTTP/1.1\n" + HOST + "\n"))
+    assert one.read_head() == 405
+    assert one.headers["allow"] == allow
+
+
 @pytest.mark.parametrize("head, status", [
     ("HEAD /healthz HTTP/1.1\n\n", 400), ("HEAD /healthz HTTP/2.0\n" + HOST + "\n", 505),
     ("HEAD /" + "x" * 10000 + " HTTP/1.1\n" + HOST + "\n", 414),
