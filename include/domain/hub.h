@@ -73,7 +73,7 @@ struct hub_channel {
     uint64_t snap_count;         /* of the last one that replaces what followers have */
     struct item *last;           /* the newest one with a number, or NULL */
     struct item *plain;          /* the newest one without, when it came after `last` */
-    char epoch[STAMP_EPOCH_MAX]; /* of the last numbered publication */
+    char epoch[STAMP_EPOCH_MAX]; /* of the last numbered publication, or of base before one came */
     uint8_t epoch_len;
     struct position base; /* where Redis was, when it had no value; epoch_len 0: unknown */
     struct channel_follower *cohorts;

@@ -108,6 +108,17 @@ static void take_end(struct hub *h, const struct hub_channel *c, const struct po
     publication_unref(end);
 }
 
+/* Where the value has ended, the numbering goes on all the same: what is published next begins no
+ * epoch for those who hear of this one now. Who follows already was told of none. */
+static void take_base(struct hub_channel *c, const struct position *base)
+{
+    c->base = *base;
+    if (c->epoch_len > 0 || c->cohort_count > 0)
+        return;
+    c->epoch_len = base->epoch_len;
+    memcpy(c->epoch, base->epoch, base->epoch_len);
+}
+
 static void run_live(struct message *m)
 {
     struct live_message *lm = (struct live_message *)m;
@@ -119,7 +130,7 @@ static void run_live(struct message *m)
             take_state(lm->hub, c, lm->last);
         else if (lm->is_current || lm->base.epoch_len != 0)
             take_end(lm->hub, c, &lm->base);
-        c->base = lm->base;
+        take_base(c, &lm->base);
         c->is_doubtful = !lm->is_current;
         answer_waiting(c);
     }

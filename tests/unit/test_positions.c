@@ -249,7 +249,36 @@ static void test_beginning_that_nobody_saw(void)
     scene_free(n);
 }
 
+/* The log ends with a cleared value. What is published next is of the epoch that the recovered items
+ * have said already; who has nothing yet hears of it then. */
+static void test_epoch_goes_on_behind_an_end(void)
+{
+    struct scene *n = scene_new(NULL);
+    struct scene_client a, b;
+    const struct position base = {.seq = 4, .ts_ms = 1, .epoch_len = 2, .epoch = "e1"};
+    scene_join(n, &a, "");
+    scene_join(n, &b, "?channels=chat:A");
+    scene_say(&a, "{\"action\":\"subscribe\",\"channels\":[\"chat:A\"],"
+                  "\"since\":{\"chat:A\":{\"epoch\":\"e1\",\"seq\":2}}}");
+    scene_hear(n, &a);
+    CU_ASSERT_EQUAL_FATAL(n->token_count, 1);
+    hub_post_live(n->at.hub, slice_str("chat:A"), NULL, &base, true);
+    struct publication **list = mem_alloc(2 * sizeof(struct publication *));
+    list[0] = scene_make((struct publication_head){0}, "chat:A", "e1", 3, "{\"n\":3}");
+    list[1] = scene_make((struct publication_head){0}, "chat:A", "e1", 4, NULL);
+    hub_post_recovery(n->at.hub, n->tokens[0], list, 2, true);
+    scene_publish(n, "chat:A", 5, "{\"n\":5}");
+    const char *heard = scene_hear(n, &a);
+    CU_ASSERT_EQUAL(scene_count(heard, "\"epoch\":\"e1\",\"seq\":3,"), 1);
+    CU_ASSERT_EQUAL(scene_count(heard, "\"channel\":\"chat:A\",\"seq\":5,"), 1);
+    CU_ASSERT_EQUAL(scene_count(scene_hear(n, &b), "\"epoch\":\"e1\",\"seq\":5,"), 1);
+    scene_leave(n, &a);
+    scene_leave(n, &b);
+    scene_free(n);
+}
+
 static const struct unit_test tests[] = {
+    {"the epoch goes on behind an end", test_epoch_goes_on_behind_an_end},
     {"a beginning that nobody saw", test_beginning_that_nobody_saw},
     {"a gap that the log fills", test_gap_that_the_log_fills},
     {"trust that was wrong", test_trust_that_was_wrong},
