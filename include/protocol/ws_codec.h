@@ -87,6 +87,7 @@ struct ws_decoder {
     struct buf message;           /* payload so far of an incomplete data message */
     struct ws_inflater *inflater; /* owned: what made `message` of too many bytes; else NULL */
     struct utf8 utf8;             /* of an uncompressed text message */
+    uint64_t sent;                /* payload bytes that the message's frames announced so far */
     uint64_t remaining;           /* payload bytes of the current frame still to come */
     uint8_t header[WS_HEADER_MAX];
     uint8_t header_len; /* header bytes kept */

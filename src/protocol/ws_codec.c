@@ -28,6 +28,10 @@
 #define LENGTH_16   126 /* a 16-bit length follows */
 #define LENGTH_64   127 /* a 64-bit length follows */
 
+/* A byte, flushed by itself, takes a block for it and an empty one: 11 bytes, if both are stored. */
+#define FLUSHED_RATIO 16
+#define FLUSHED_SLACK 1024
+
 /* What is still to be read of the bytes given to one call. */
 struct input {
     uint8_t *at;
@@ -138,6 +142,14 @@ static size_t packed_limit(const struct ws_decoder_config *config)
     return config->message_bytes + config->message_bytes / 8 + 64;
 }
 
+/* What a whole message may take, packed: no sender needs more, if it flushes behind each byte. It
+ * bounds the work, as message_bytes bounds the memory. */
+static uint64_t sent_limit(const struct ws_decoder *d, const struct ws_decoder_config *config)
+{
+    uint64_t max = config->message_bytes;
+    return d->compressed ? FLUSHED_RATIO * max + FLUSHED_SLACK : max;
+}
+
 /* The whole header is there: sets up the frame, and the message when it is its first. */
 static enum ws_event begin_frame(struct ws_decoder *d, const struct ws_decoder_config *config,
                                  struct ws_message *out)
@@ -160,11 +172,12 @@ static enum ws_event begin_frame(struct ws_decoder *d, const struct ws_decoder_c
         d->message_opcode = d->opcode;
         d->compressed = (d->header[0] & RSV1) != 0;
         d->utf8 = (struct utf8){0};
+        d->sent = 0;
     }
-    size_t max = config->message_bytes;
-    bool is_over = d->message.len > max || d->remaining > max - d->message.len;
-    if (!d->compressed && is_over)
+    uint64_t max = sent_limit(d, config);
+    if (d->sent > max || d->remaining > max - d->sent)
         return fail(out, WS_CLOSE_TOO_LARGE, "message is too large");
+    d->sent += d->remaining;
     return WS_NEED_MORE;
 }
 

@@ -441,6 +441,26 @@ static void test_flushes_do_not_count(void)
     }
 }
 
+/* Nor may a message go on for ever that comes to nothing. */
+static void test_flushes_have_an_end(void)
+{
+    enum { LIMIT = 10, MOST = 16 * LIMIT + 1024, EMPTY = 5 };
+    struct drive v;
+    drive_init(&v, false, true, LIMIT);
+    drive_feed(&v, "\x41\x7e\x04\xa0", 4); /* MOST */
+    for (int i = 0; i < MOST; i += 5)
+        drive_feed(&v, "\x00\x00\x00\xff\xff", MOST - i < EMPTY ? MOST - i : EMPTY);
+    check_lines(&v, "", "empty blocks", 0);
+    drive_feed(&v, "\x80\x01", 2);
+    check_lines(&v, "error 1009\n", "one byte more", 0);
+    drive_fini(&v);
+
+    drive_init(&v, false, true, LIMIT);
+    drive_feed(&v, "\x41\x7e\x04\xa1", 4);
+    check_lines(&v, "error 1009\n", "announced", 0);
+    drive_fini(&v);
+}
+
 static void test_announced_length_takes_no_memory(void)
 {
     static const char header[] = "\x82\xff\0\0\0\0\x06\x40\0\0" M0; /* 100 MiB */
@@ -619,6 +639,7 @@ static const struct unit_test tests[] = {
     {"compressed message may be larger than its content",
      test_compressed_message_may_be_larger_than_its_content},
     {"flushes do not count", test_flushes_do_not_count},
+    {"flushes have an end", test_flushes_have_an_end},
     {"announced length takes no memory", test_announced_length_takes_no_memory},
     {"limit lowered within a message", test_limit_lowered_within_a_message},
     {"idle between messages", test_idle_between_messages},
