@@ -58,6 +58,7 @@ struct bus_channel {
     uint64_t seq;                /* of the newest numbered publication */
     uint64_t ts_ms;              /* of the same */
     uint64_t live_seq;           /* of the newest one seen on the subscriber link */
+    uint64_t coming_seq;         /* stored, and still on its way over that link; 0: none known */
     struct publication *last;    /* its value, a reference; NULL when none or cleared */
     struct wheel_timer linger;   /* set while no worker follows it */
     struct wheel_timer expiry;   /* when it is asked again how long the value lives */

@@ -51,6 +51,13 @@ struct channel_follower {
     uint32_t delta : 1;
 };
 
+/* What the bus says to a position. */
+enum recovered {
+    NOT_RECOVERED,
+    RECOVERED,
+    RECOVERED_AHEAD, /* the client is ahead of us: what it has is stored, and still to come here */
+};
+
 /* A recovery that is under way: it keeps what comes meanwhile. */
 struct channel_recorder {
     struct sub_request *request;
@@ -201,10 +208,10 @@ void hub_post_feed(struct hub *h, bool ok, const char *reason);
  * hub is posted afterwards finds it taken. */
 void hub_post_config(struct hub *h, const struct config *next);
 
-/* Answers upstream.recover. recovered: the list is exactly what lies between the asked position and
+/* Answers upstream.recover. RECOVERED: the list is exactly what lies between the asked position and
  * the place of this message among the posts to this hub. */
 void hub_post_recovery(struct hub *h, uint64_t token, struct publication **list, uint32_t count,
-                       bool recovered);
+                       enum recovered recovered);
 
 /* Answers upstream.publish: ERR_NONE with what the publication was given, or why it failed. */
 void hub_post_published(struct hub *h, uint64_t token, enum error_code error, uint64_t seq,

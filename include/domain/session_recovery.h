@@ -31,8 +31,9 @@ struct recovery {
     struct hub_channel *channel; /* pinned by the request's subs; NULL: it is wanted no more */
     uint64_t channel_id;         /* by which a request's recoveries are ordered */
     struct position since;
-    uint8_t state;             /* enum recovery_state */
-    uint32_t back;             /* DONE: where it stands in channel->recorders */
+    uint8_t state; /* enum recovery_state */
+    bool is_ahead; /* the channel has not come up to it yet: what it covers is not sent */
+    uint32_t back; /* DONE: where it stands in channel->recorders */
     struct publication **list; /* DONE: what came since, one reference each; grows until the ack */
     uint32_t count;
     uint32_t cap;
@@ -65,6 +66,6 @@ void recoveries_drop(struct sub_request *r); /* frees them, whatever their state
 void session_record(struct sub_request *r, uint32_t recovery, const struct item *item,
                     uint64_t gap); /* right before it, as hub_deliver was told */
 void session_on_recovery(struct hub *h, uint64_t token, struct publication *const *list,
-                         uint32_t count, bool recovered);
+                         uint32_t count, enum recovered recovered);
 
 #endif

@@ -223,6 +223,7 @@ static void on_subscriber_up(void *arg)
     struct bus_channel *c;
     while ((c = map_next(&b->channels, &it)) != NULL) {
         c->live = c->confirmed = false;
+        c->coming_seq = 0;
         if (bus_is_stored(c))
             c->live_seq = 0; /* what the store will say may still be on its way over the new link */
         c->has_hole = c->has_hole || b->has_lost;

@@ -50,7 +50,7 @@ void bus_intake_set_epoch(struct bus_channel *c, struct slice epoch, uint64_t se
     c->retired_len = 0;
     set_epoch(c, epoch);
     c->seq = seq;
-    c->live_seq = 0;
+    c->live_seq = c->coming_seq = 0;
 }
 
 static void retire(struct bus_channel *c, struct slice epoch, uint64_t seq, uint64_t retired_seq)
@@ -224,7 +224,7 @@ struct publication *bus_intake_end(struct bus_intake *in, struct bus_channel *c)
     keep_last(c, NULL);
     c->epoch_len = c->retired_len = 0;
     c->is_stamped = false;
-    c->seq = c->live_seq = 0;
+    c->seq = c->live_seq = c->coming_seq = 0;
     c->has_hole = false;
     return p;
 }

@@ -44,7 +44,7 @@ static bool is_of_epoch(const struct bus_recovery *q, const struct bus_channel *
 /* --- answers -------------------------------------------------------------------------------- */
 
 static void answer(struct bus_recovery *q, struct publication **list, uint32_t count,
-                   bool recovered)
+                   enum recovered recovered)
 {
     struct bus *b = q->bus;
     bus_post_batch(b, q->worker); /* the answer stands behind what it covers */
@@ -98,13 +98,13 @@ static void answer_from_log(struct bus_recovery *q, const struct bus_channel *c,
     for (uint32_t i = 0; i < c->recent_count; i++)
         add(&a, c, c->recent[i]);
     if (a.is_complete && a.next_seq == c->seq + 1) {
-        answer(q, a.list, a.count, true);
+        answer(q, a.list, a.count, RECOVERED);
         return;
     }
     for (uint32_t i = 0; i < a.count; i++)
         publication_unref(a.list[i]);
     free(a.list);
-    answer(q, NULL, 0, false);
+    answer(q, NULL, 0, NOT_RECOVERED);
 }
 
 /* --- questions ------------------------------------------------------------------------------ */
@@ -112,8 +112,7 @@ static void answer_from_log(struct bus_recovery *q, const struct bus_channel *c,
 /* A client may be ahead of this node, whose link is slower than the one it came from. */
 static bool is_ahead(const struct bus_recovery *q, const struct bus_channel *c)
 {
-    bool can_heal = c->ns->history > 0 || c->ns->mode == MODE_LATEST;
-    return c->is_stamped && can_heal && q->seq > c->seq && is_of_epoch(q, c);
+    return c->is_stamped && q->seq > c->seq && is_of_epoch(q, c);
 }
 
 /* True when it was answered without a look at the log. */
@@ -121,12 +120,16 @@ static bool answer_at_once(struct bus_recovery *q, const struct bus_channel *c)
 {
     bool is_same = is_of_epoch(q, c);
     if (is_same && q->seq == c->seq && !c->has_hole) {
-        answer(q, NULL, 0, true);
+        answer(q, NULL, 0, RECOVERED);
         return true;
     }
     if (is_same && q->seq < c->seq && c->is_stamped && c->ns->history > 0)
         return false;
-    answer(q, NULL, 0, false);
+    if (is_same && q->seq > c->seq && q->seq <= c->coming_seq) {
+        answer(q, NULL, 0, RECOVERED_AHEAD);
+        return true;
+    }
+    answer(q, NULL, 0, NOT_RECOVERED);
     return true;
 }
 
@@ -175,7 +178,7 @@ static void run_recover(struct message *m)
         return;
     }
     if (c == NULL) {
-        answer(q, NULL, 0, false);
+        answer(q, NULL, 0, NOT_RECOVERED);
         return;
     }
     list_append(&c->recoveries, &q->link);
@@ -292,9 +295,9 @@ void bus_on_recovery_read(struct bus_read *r, const struct stored_reading *readi
         if (is_ahead(q, c) && !q->was_checked)
             continue; /* it came while the log was read, which has nothing for it */
         if (!is_usable)
-            answer(q, NULL, 0, false);
+            answer(q, NULL, 0, NOT_RECOVERED);
         else if (!is_of_epoch(q, c))
-            answer(q, NULL, 0, false);
+            answer(q, NULL, 0, NOT_RECOVERED);
         else if (q->seq + 1 >= r->recover_from)
             answer_from_log(q, c, r);
     }

@@ -184,6 +184,14 @@ static bool is_other_branch(const struct bus_read *r, const struct stored_readin
            reading->entries[0].ts_ms != r->seen_ts_ms;
 }
 
+/* Read for a client that is ahead of a channel that has lost nothing: what its followers have not had
+ * will come to them, and without a log nothing else could bring what lies before the value. In mode
+ * `latest` the value is all that counts, so the sooner the better. */
+static bool is_on_its_way(const struct bus_channel *c)
+{
+    return c->live && !c->has_hole && c->ns->history == 0 && c->ns->mode == MODE_ALL;
+}
+
 /* A channel that was known, in the same epoch: what is missing goes out in order. */
 static void heal(struct bus_read *r, const struct stored_reading *reading)
 {
@@ -205,7 +213,9 @@ static void heal(struct bus_read *r, const struct stored_reading *reading)
         bus_read_start(r);
         return;
     }
-    if (c->seq < reading->value.seq)
+    if (c->seq < reading->value.seq && is_on_its_way(c))
+        c->coming_seq = reading->value.seq;
+    else if (c->seq < reading->value.seq)
         hand_out_stored(b, c, &reading->value, false);
     c->has_hole = false;
     finish_load(r);

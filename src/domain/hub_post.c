@@ -237,7 +237,7 @@ struct recovery_message {
     uint64_t token;
     struct publication **list;
     uint32_t count;
-    bool recovered;
+    enum recovered recovered;
 };
 
 static void run_recovery(struct message *m)
@@ -251,7 +251,7 @@ static void run_recovery(struct message *m)
 }
 
 void hub_post_recovery(struct hub *h, uint64_t token, struct publication **list, uint32_t count,
-                       bool recovered)
+                       enum recovered recovered)
 {
     struct recovery_message *m = mem_zalloc(sizeof *m);
     m->message.run = run_recovery;

@@ -82,6 +82,9 @@ static void finish_recovery(struct sub_request *r, struct recovery *v)
 void session_record(struct sub_request *r, uint32_t recovery, const struct item *item, uint64_t gap)
 {
     struct recovery *v = &r->recoveries[recovery];
+    const struct standing at = {.since = &v->since};
+    if (standing_covers(&at, item->p))
+        return;
     add_recovered(r, v, item->p);
     if (gap != item->p->gap || is_too_much(r)) /* what only this worker lost is in no publication */
         fail_recovery(r, v);
@@ -135,7 +138,7 @@ void recoveries_ask(struct sub_request *r, const struct command *command)
 }
 
 void session_on_recovery(struct hub *h, uint64_t token, struct publication *const *list,
-                         uint32_t count, bool recovered)
+                         uint32_t count, enum recovered recovered)
 {
     uint64_t number = token >> TOKEN_INDEX_BITS;
     uint32_t index = (uint32_t)(token & ((1u << TOKEN_INDEX_BITS) - 1));
@@ -145,9 +148,10 @@ void session_on_recovery(struct hub *h, uint64_t token, struct publication *cons
         r->recoveries[index].channel == NULL)
         return; /* the client has gone, or was answered without */
     struct recovery *v = &r->recoveries[index];
-    for (uint32_t i = 0; recovered && i < count && !is_too_much(r); i++)
+    for (uint32_t i = 0; recovered != NOT_RECOVERED && i < count && !is_too_much(r); i++)
         add_recovered(r, v, list[i]);
-    if (recovered)
+    v->is_ahead = v->since.is_trusted = recovered == RECOVERED_AHEAD;
+    if (recovered != NOT_RECOVERED)
         finish_recovery(r, v);
     else
         fail_recovery(r, v);
@@ -350,6 +354,8 @@ void recovery_stand(const struct recovery *v, struct standing *at)
     if (v->state != RECOVERY_FAILED) {
         at->has_base = true;
         at->wants_epoch = !has_number(v);
+        if (v->is_ahead && at->wants_epoch)
+            at->since = mem_dup(&v->since, sizeof v->since);
         return;
     }
     at->wants_snap = true;

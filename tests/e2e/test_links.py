@@ -315,6 +315,27 @@ def test_a_client_that_is_ahead_and_comes_while_the_log_is_read(world, store, co
     assert ahead.item()["seq"] == 13
 
 
+def test_a_client_that_is_ahead_where_nothing_could_catch_up(world, store, connect):
+    """Without a log the node waits for the stream, so that its other clients miss nothing, and the
+    one that is ahead gets nothing twice."""
+    store.values[b"trade:A"] = (b"e", 10, b"10")
+    node = world.node(store.url, settings=SETTINGS | {"namespace.trade.snapshot": "yes"})
+    watcher, ahead, liar = (connect(node) for _ in range(3))
+    watcher.subscribe("trade:A")
+    assert watcher.item()["seq"] == 10
+    store.values[b"trade:A"] = (b"e", 12, b"12")
+    ack = ahead.subscribe("trade:A", since={"trade:A": {"epoch": "e", "seq": 12}})
+    assert ack["recovered"] == ["trade:A"]
+    assert "recovered" not in liar.subscribe("trade:A", since={"trade:A": {"epoch": "e", "seq": 13}})
+    assert liar.item()["snap"] is True
+    for seq in (11, 12, 13):
+        store.stamp(b"trade:A", b"e", seq)
+    items = watcher.items(3)
+    assert [i["seq"] for i in items] == [11, 12, 13] and not any("missed" in i for i in items)
+    item = ahead.item()
+    assert (item["seq"], item["epoch"]) == (13, "e") and "missed" not in item
+
+
 def test_the_last_word_counts_for_subscribes_that_wait(world, store, connect):
     """Options that were not given again stay, and no older ones come back with an older subscribe."""
     node = world.node(store.url, settings=SETTINGS)
