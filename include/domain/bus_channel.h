@@ -4,7 +4,7 @@
  * The numbering of a channel, as this node knows it:
  *
  *      epoch, seq   the newest publication known, from the subscriber link or from the store
- *      live_seq     the newest one seen on the subscriber link
+ *      live_seq     the newest one seen on the subscriber link, or known before it came up
  *      retired      the epoch before the present one. Changed by us after a failover took numbers
  *                   back: what was stamped with it before belongs to the present one. Found changed
  *                   in the store: what was stamped with it up to retired_seq, the newest number
@@ -57,7 +57,7 @@ struct bus_channel {
     uint64_t retired_seq;        /* 0: messages of the retired epoch belong to the present one */
     uint64_t seq;                /* of the newest numbered publication */
     uint64_t ts_ms;              /* of the same */
-    uint64_t live_seq;           /* of the newest one seen on the subscriber link */
+    uint64_t live_seq;           /* of the newest one seen on the subscriber link, or before it */
     uint64_t coming_seq;         /* stored, and still on its way over that link; 0: none known */
     struct publication *last;    /* its value, a reference; NULL when none or cleared */
     struct wheel_timer linger;   /* set while no worker follows it */

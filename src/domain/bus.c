@@ -209,6 +209,14 @@ static void post_interest(void *arg, unsigned worker, struct slice channel, bool
 
 /* --- the subscriber link ------------------------------------------------------------------- */
 
+/* What is known by now was published before anything is subscribed to on the new link: to hear it
+ * there means that the numbers went back. Not so for messages that the old one brought and that are
+ * still kept back, which a log may have been read past. */
+static uint64_t newest_before_link(const struct bus_channel *c)
+{
+    return list_is_empty(&c->held) ? c->seq : 0;
+}
+
 static void on_subscriber_up(void *arg)
 {
     struct bus *b = arg;
@@ -225,7 +233,7 @@ static void on_subscriber_up(void *arg)
         c->live = c->confirmed = false;
         c->coming_seq = 0;
         if (bus_is_stored(c))
-            c->live_seq = 0; /* what the store will say may still be on its way over the new link */
+            c->live_seq = newest_before_link(c);
         c->has_hole = c->has_hole || b->has_lost;
         bus_hole_behind_held(c);
         if (!c->ns->mirror)

@@ -184,6 +184,19 @@ static bool is_other_branch(const struct bus_read *r, const struct stored_readin
            reading->entries[0].ts_ms != r->seen_ts_ms;
 }
 
+/* The same in what the new link has brought: a copy that has caught up since the link is there. */
+static bool holds_other_branch(const struct bus_read *r)
+{
+    const struct bus_channel *c = r->channel;
+    struct stamp stamp;
+    for (const struct list *at = c->held.next; at != &c->held; at = at->next) {
+        if (bus_held_stamp(at, &stamp) && stamp.seq == r->seen && stamp.seq <= c->live_seq &&
+            stamp.ts_ms != r->seen_ts_ms && slice_equal(stamp.epoch, bus_channel_epoch(c)))
+            return true;
+    }
+    return false;
+}
+
 /* Read for a client that is ahead of a channel that has lost nothing: what its followers have not had
  * will come to them, and without a log nothing else could bring what lies before the value. In mode
  * `latest` the value is all that counts, so the sooner the better. */
@@ -198,8 +211,9 @@ static void heal(struct bus_read *r, const struct stored_reading *reading)
     struct bus *b = r->bus;
     struct bus_channel *c = r->channel;
     bool is_first_page = r->log_from == r->seen || r->log_from == STORED_NO_LOG;
-    if (reading->value.seq < c->seq || (is_first_page && is_other_branch(r, reading))) {
-        renew(r, reading->value.seq >= c->seq);
+    bool is_other = is_first_page && (is_other_branch(r, reading) || holds_other_branch(r));
+    if (reading->value.seq < c->seq || is_other) {
+        renew(r, is_other || reading->value.seq < r->seen);
         return;
     }
     for (uint32_t i = 0; i < reading->entry_count; i++) {
@@ -353,10 +367,11 @@ static void on_renewed(struct bus_read *r, const struct stored_reading *reading)
         return;
     }
     /* Those that came from first_seq on, with no command link to ask by, were dropped: a gap. */
-    bool has_gap = !r->is_load && r->first_seq <= reading->value.seq;
+    bool is_load = r->is_load || r->is_unread;
+    bool has_gap = !is_load && r->first_seq <= reading->value.seq;
     bus_intake_renew(c, reading->epoch, has_gap ? r->first_seq - 1 : reading->value.seq);
     c->ts_ms = reading->value.ts_ms;
-    hand_out_stored(b, c, &reading->value, r->is_load && reading->value.data.len > 0);
+    hand_out_stored(b, c, &reading->value, is_load && reading->value.data.len > 0);
     finish_load(r);
 }
 

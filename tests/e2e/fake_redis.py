@@ -108,6 +108,7 @@ class FakeStore(FakeRedis):
         self.lets_through = threading.Event()
         self.lets_through.set()
         self.scripts = []  # (b"read" or b"renew", channel)
+        self.renewed_anyhow = []  # of each renewal: is the epoch to be changed whatever is stored?
         self.on_script = lambda kind, channel: None  # bytes to answer with, or None
         super().__init__()
 
@@ -124,6 +125,8 @@ class FakeStore(FakeRedis):
         kind = b"renew" if b"'HSET'" in args[1] else b"read"
         channel = args[3][len(b"{tc:"):-1]
         self.scripts.append((kind, channel))
+        if kind == b"renew":
+            self.renewed_anyhow.append(args[8] == b"1")
         self.lets_through.wait()
         answer = self.on_script(kind, channel)
         if answer is not None:

@@ -601,3 +601,59 @@ def test_a_copy_that_caught_up_while_nothing_could_be_read_nor_kept_back(world, 
     store.is_closed = False
     item = client.item()
     assert (item["epoch"], item["seq"], item["missed"]) == ("new", 7, 2)
+
+
+def test_a_copy_that_catches_up_while_it_is_read(world, store, connect):
+    """There is no log, and the store is ahead: only what the new link brings shows another history."""
+    node, client = follow(world, store, connect, b"e", 10)
+    cut_and_hold_reads(store)
+    store.clock = 2000
+    for seq in (9, 10, 11, 12):
+        store.stamp(b"quote:A", b"e", seq)
+    store.publish(b"tc:quote:A", b"@ no stamp" + b"." * 100000)
+    eventually(lambda: node.metric("tickcast_redis_received_bytes_total", link="subscriber") > 100000)
+    store.values[b"quote:A"] = (b"e", 12, b"12")
+
+    def on_script(kind, channel):
+        if kind == b"renew":
+            store.values[channel] = (b"new", 12, b"12")
+
+    store.on_script = on_script
+    store.lets_through.set()
+    item = client.item()
+    assert (item["epoch"], item["seq"], item["snap"]) == ("new", 12, True)
+    client.wait_for("state", feed="ok")
+    client.nothing_more()
+
+
+def test_a_copy_whose_messages_come_behind_its_value(world, store, connect):
+    node, client = follow(world, store, connect, b"e", 10)
+    store.clock = 2000
+    store.values[b"quote:A"] = (b"e", 11, b"11")
+    store.cut(store.subscribers + store.others)
+    assert client.wait_for("state", feed="ok") and client.item()["seq"] == 11
+
+    def on_script(kind, channel):
+        if kind == b"renew" and store.renewed_anyhow[-1]:
+            store.values[channel] = (b"new", 11, b"11")
+
+    store.on_script = on_script
+    for seq in (9, 10, 11):
+        store.stamp(b"quote:A", b"e", seq)
+    items = client.items(3)
+    assert [i["seq"] for i in items] == [9, 10, 11] and items[0]["epoch"] == "new"
+
+
+def test_a_store_that_is_behind_is_another_one_whatever_it_is_by_the_time_of_asking(world, store, connect):
+    node, client = follow(world, store, connect, b"e", 10)
+    cut_and_hold_reads(store)
+    store.values[b"quote:A"] = (b"e", 9, b"9")
+
+    def on_script(kind, channel):
+        if kind == b"renew" and store.renewed_anyhow[-1]:
+            store.values[channel] = (b"new", 11, b"11")
+
+    store.on_script = on_script
+    store.lets_through.set()
+    item = client.item()
+    assert (item["epoch"], item["seq"], item["snap"]) == ("new", 11, True)
