@@ -198,11 +198,11 @@ static bool holds_other_branch(const struct bus_read *r)
 }
 
 /* Read for a client that is ahead of a channel that has lost nothing: what its followers have not had
- * will come to them, and without a log nothing else could bring what lies before the value. In mode
- * `latest` the value is all that counts, so the sooner the better. */
+ * will come to them, and without a log nothing else could bring what lies before the value. Where all
+ * are in mode `latest` the value is all that counts, so the sooner the better. */
 static bool is_on_its_way(const struct bus_channel *c)
 {
-    return c->live && !c->has_hole && c->ns->history == 0 && c->ns->mode == MODE_ALL;
+    return c->live && !c->has_hole && c->ns->history == 0 && c->ns->allow_all;
 }
 
 /* A channel that was known, in the same epoch: what is missing goes out in order. */

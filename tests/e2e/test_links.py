@@ -315,13 +315,16 @@ def test_a_client_that_is_ahead_and_comes_while_the_log_is_read(world, store, co
     assert ahead.item()["seq"] == 13
 
 
-def test_a_client_that_is_ahead_where_nothing_could_catch_up(world, store, connect):
+@pytest.mark.parametrize("mode", ["all", "latest"])
+def test_a_client_that_is_ahead_where_nothing_could_catch_up(world, store, connect, mode):
     """Without a log the node waits for the stream, so that its other clients miss nothing, and the
     one that is ahead gets nothing twice."""
     store.values[b"trade:A"] = (b"e", 10, b"10")
-    node = world.node(store.url, settings=SETTINGS | {"namespace.trade.snapshot": "yes"})
+    node = world.node(store.url, settings=SETTINGS | {
+        "namespace.trade.snapshot": "yes", "namespace.trade.mode": mode,
+        "namespace.trade.modes": "latest all"})
     watcher, ahead, liar = (connect(node) for _ in range(3))
-    watcher.subscribe("trade:A")
+    watcher.subscribe("trade:A", mode="all")
     assert watcher.item()["seq"] == 10
     store.values[b"trade:A"] = (b"e", 12, b"12")
     ack = ahead.subscribe("trade:A", since={"trade:A": {"epoch": "e", "seq": 12}})
