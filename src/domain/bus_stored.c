@@ -283,9 +283,10 @@ static void on_loaded(struct bus_read *r, const struct stored_reading *reading)
             adopt(r, reading);
         return;
     }
+    bool is_unchanged = r->seen == c->seq; /* else something was published behind this read */
     if (reading->status == STORED_BROKEN)
         log_broken(b, c);
-    else if (c->is_stamped && (c->has_expiry || c->ns->history_ttl_s > 0))
+    else if (c->is_stamped && is_unchanged && (c->has_expiry || c->ns->history_ttl_s > 0))
         bus_expiry_end(b, c);
     else if (c->is_stamped)
         c->live_seq = c->seq; /* nothing is stored that would cover messages below it */

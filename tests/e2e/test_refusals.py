@@ -162,6 +162,23 @@ def test_a_value_that_cannot_be_read_has_not_ended(world, store, connect):
     assert (item["seq"], item["data"]) == (7, 7)
 
 
+def test_a_value_that_came_while_none_was_read_has_not_ended(world, store, connect):
+    """Nothing is kept back any more: what is published may overtake an answer from before."""
+    node = world.node(store.url, settings=SETTINGS | {
+        "namespace.quote.mode": "latest", "namespace.quote.history_ttl_s": 60})
+    refuse_all(store)
+    client = connect(node)
+    assert client.subscribe("quote:A")["suspect"] == ["quote:A"]
+    store.lets_through.clear()
+    refuse_nothing(store)
+    eventually(store.waiting(len(store.scripts) + 1))
+    store.stamp(b"quote:A", b"e", 8)
+    assert client.item()["seq"] == 8
+    store.lets_through.set()
+    client.nothing_more()
+    assert connect(node, channels="quote:A").item()["seq"] == 8
+
+
 def test_what_is_kept_back_does_not_wait_for_a_store_that_refuses_after_a_loss(world, store, connect):
     """The patience was over while the link was up and everything could be hoped for."""
     node = world.node(store.url, settings=SETTINGS)
