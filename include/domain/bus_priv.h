@@ -62,6 +62,7 @@ struct bus {
     uint64_t patience_from_ms; /* messages are kept back without an answer; monotonic */
     uint32_t patience_count;   /* begun for a subscriber link, and nothing was read since */
     struct loop_timer *again_timer;
+    uint64_t read_ms;   /* when something was read last; monotonic */
     bool store_refuses; /* by its last answer, for now: it loads, or fails over */
     bool is_unanswered; /* the same, or the command link was lost, and nothing was read since */
     bool reads_pause;   /* until again_timer */
@@ -107,6 +108,7 @@ bool bus_is_stored(const struct bus_channel *c);
 
 /* Has the store refused to tell what it has of the channel for longer than a client waits? */
 bool bus_is_overdue(const struct bus_channel *c);
+bool bus_is_unknown(const struct bus_channel *c); /* and nothing was published since */
 
 /* Reads what is stored of a channel, and heals what is missing; bus_go_live follows, maybe now. */
 void bus_load(struct bus *b, struct bus_channel *c);

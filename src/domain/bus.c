@@ -94,7 +94,7 @@ static void remove_channel(struct bus *b, struct bus_channel *c)
 static void tell_live(struct bus *b, struct bus_channel *c, uint64_t workers)
 {
     struct position base = {.seq = c->seq, .ts_ms = c->ts_ms};
-    bool is_current = !c->has_hole && !bus_is_overdue(c);
+    bool is_current = !c->has_hole && !bus_is_unknown(c);
     if (c->is_stamped && c->last == NULL) {
         base.epoch_len = c->epoch_len;
         memcpy(base.epoch, c->epoch, c->epoch_len);

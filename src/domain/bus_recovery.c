@@ -56,7 +56,7 @@ static void answer(struct bus_recovery *q, struct publication **list, uint32_t c
 void bus_give_up_recoveries(struct bus_channel *c)
 {
     while (!list_is_empty(&c->recoveries))
-        answer(list_entry(c->recoveries.next, struct bus_recovery, link), NULL, 0, false);
+        answer(list_entry(c->recoveries.next, struct bus_recovery, link), NULL, 0, NOT_RECOVERED);
 }
 
 void bus_forget_recoveries(struct bus_channel *c)

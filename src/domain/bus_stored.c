@@ -409,39 +409,52 @@ bool bus_is_overdue(const struct bus_channel *c)
     return c->read != NULL && c->read->is_overdue;
 }
 
-/* Clients are answered without what is stored, and told that it is missing: it follows when it can
- * be read. While the feed is suspect they were answered already, and it is not ok before. */
-static void go_live_without(struct bus_read *r)
+bool bus_is_unknown(const struct bus_channel *c)
 {
-    struct bus *b = r->bus;
-    struct bus_channel *c = r->channel;
-    r->is_overdue = true;
-    if (c->confirmed && !c->live)
-        bus_go_live(b, c);
+    return bus_is_overdue(c) && c->read->seen == c->seq;
 }
 
-/* One slot of a Cluster may stay refused while all others answer, or all of them for a while. */
+/* One slot of a Cluster may stay refused while others answer, or all of them for a while. Not so after
+ * an outage, when everything may have been missed: then something else has to be read before. With the
+ * subscriber link away nobody waits, and what is kept back may yet be put behind what it follows. */
+static bool is_given_up(const struct bus_read *r)
+{
+    const struct bus *b = r->bus;
+    bool is_late = loop_now_ms(b->setup.loop) - r->refused_ms > BUS_PATIENCE_MS;
+    bool has_answered_others = b->read_ms >= r->refused_ms;
+    return is_late && redis_link_is_up(b->subscriber) &&
+           (has_answered_others || bus_readiness(b) == NULL);
+}
+
+/* Clients are answered without what is stored, and told that it is missing: it follows when it can
+ * be read. While the feed is suspect they were answered already, and it is not ok before. */
+static void go_live_without(struct bus *b, struct bus_channel *c)
+{
+    bus_release_held(b, c); /* which may have put another read in the place of the refused one */
+    c->read->is_overdue = true;
+    if (c->confirmed && !c->live)
+        bus_go_live(b, c);
+    else
+        bus_serve_recoveries(b, c);
+}
+
 static void on_refused(struct bus_read *r, struct slice error)
 {
     struct bus *b = r->bus;
     struct bus_channel *c = r->channel;
-    uint64_t now_ms = loop_now_ms(b->setup.loop);
     if (r->refused_ms == 0)
-        r->refused_ms = now_ms;
-    bool is_late = now_ms - r->refused_ms > BUS_PATIENCE_MS;
-    bool is_alone = is_late && !b->store_refuses;
-    r->holds_nothing = r->holds_nothing || is_alone;
+        r->refused_ms = loop_now_ms(b->setup.loop);
     wait_for_store(b, error);
-    if (is_late && r->kind == BUS_READ_RECOVER) {
+    if (!is_given_up(r)) {
+        bus_read_start(r);
+    } else if (r->kind == BUS_READ_RECOVER) {
         bus_read_end(r);
         bus_give_up_recoveries(c);
-        return;
+    } else {
+        r->holds_nothing = true;
+        bus_read_start(r);
+        go_live_without(b, c);
     }
-    bus_read_start(r);
-    if (is_alone)
-        bus_release_held(b, c); /* which may put another read in the place of this one */
-    if (c->read == r && (is_alone || (is_late && bus_readiness(b) == NULL)))
-        go_live_without(r);
 }
 
 static void on_reply(void *arg, const struct redis_reply_view *reply)
@@ -479,6 +492,7 @@ static void on_reply(void *arg, const struct redis_reply_view *reply)
         } else {
             b->store_refuses = b->is_unanswered = false;
             b->patience_count = 0;
+            b->read_ms = loop_now_ms(b->setup.loop);
             handlers[r->kind](r, &reading);
         }
     }

@@ -660,3 +660,28 @@ def test_a_store_that_is_behind_is_another_one_whatever_it_is_by_the_time_of_ask
     store.lets_through.set()
     item = client.item()
     assert (item["epoch"], item["seq"], item["snap"]) == ("new", 11, True)
+
+
+def test_what_was_kept_back_before_a_copy_is_of_the_old_numbers(world, store, connect):
+    """It goes out before the older value, not behind it as if it were newer."""
+    node, client = follow(world, store, connect, b"e", 10)
+    cut_and_hold_reads(store)
+    for seq in (11, 12):
+        store.stamp(b"quote:A", b"e", seq)
+    store.publish(b"tc:quote:A", b"@ no stamp" + b"." * 100000)
+    eventually(lambda: node.metric("tickcast_redis_received_bytes_total", link="subscriber") > 100000)
+    confirmed = node.metric("tickcast_redis_connects_total", link="subscriber")
+    store.cut(store.subscribers)
+    eventually(lambda: node.metric("tickcast_redis_connects_total", link="subscriber") > confirmed)
+    store.values[b"quote:A"] = (b"e", 8, b"8")
+
+    def on_script(kind, channel):
+        if kind == b"renew":
+            store.values[channel] = (b"new", 8, b"8")
+
+    store.on_script = on_script
+    store.lets_through.set()
+    items = client.items(3)
+    assert [(i.get("epoch"), i["seq"]) for i in items] == [(None, 11), (None, 12), ("new", 8)]
+    client.wait_for("state", feed="ok")
+    client.nothing_more()

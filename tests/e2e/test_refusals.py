@@ -104,6 +104,18 @@ def test_the_feed_is_ok_but_for_a_slot_that_stays_refused(world, store, connect)
         assert client.wait_for("state", feed="ok")["suspect"] == ["quote:A"]
 
 
+def test_a_quiet_node_is_ok_but_for_slots_that_stay_refused(world, store, connect):
+    """Nothing else is read by the time it is known that they do not answer."""
+    store.values[b"quote:C"] = (b"e", 7, b"7")
+    node = world.node(store.url, settings=SETTINGS)
+    client = connect(node)
+    client.subscribe("quote:A", "quote:B", "quote:C")
+    store.on_script = lambda _, channel: DOWN if channel != b"quote:C" else None
+    store.cut(store.subscribers + store.others)
+    client.wait_for("state", feed="suspect")
+    assert sorted(client.wait_for("state", feed="ok")["suspect"]) == ["quote:A", "quote:B"]
+
+
 def test_a_subscribe_does_not_wait_for_a_slot_that_stays_refused(world, store, connect):
     store.values[b"quote:A"] = (b"e", 7, b"7")
     refuse_slot(store, b"quote:A")
@@ -120,7 +132,7 @@ def test_a_subscribe_does_not_wait_for_a_slot_that_stays_refused(world, store, c
 
 def test_a_subscribe_does_not_wait_for_a_store_that_refuses(world, store, connect):
     """A Cluster fails over: what is published goes through, nothing can be read."""
-    node = world.node(store.url, settings=SETTINGS)
+    node = world.node(store.url, settings=SETTINGS | {"node.workers": 2})
     refuse_all(store)
     client = connect(node)
     ack = client.subscribe("quote:A", "quote:B")
@@ -146,6 +158,17 @@ def test_a_position_does_not_wait_for_a_log_that_stays_refused(world, store, con
     assert "recovered" not in ack
     item = client.item()
     assert item["snap"] is True and item["seq"] == 10
+
+
+def test_a_client_that_is_ahead_does_not_wait_for_a_store_that_refuses(world, store, connect):
+    store.values[b"quote:A"] = (b"e", 7, b"7")
+    node = world.node(store.url, settings=SETTINGS)
+    connect(node, channels="quote:A").expect("ack")
+    refuse_all(store)
+    client = connect(node)
+    ack = client.subscribe("quote:A", since={"quote:A": {"epoch": "e", "seq": 8}})
+    assert "recovered" not in ack
+    assert client.item()["seq"] == 7
 
 
 def test_a_value_that_cannot_be_read_has_not_ended(world, store, connect):
