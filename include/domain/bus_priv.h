@@ -138,6 +138,7 @@ void bus_hole_behind_held(struct bus_channel *c); /* what is kept back came befo
 /* The oldest one of a list, which the caller frees; NULL when there is none. */
 struct held_message *bus_shift_held(struct bus *b, struct list *held);
 bool bus_held_stamp(const struct list *at, struct stamp *out); /* false: it is plain */
+bool bus_is_before_hole(const struct list *at); /* the subscriber link was lost behind it */
 
 /* Are the oldest two numbers in a row below what was seen? A stray or forged message does not do that. */
 bool bus_holds_run_of_regressed(const struct bus_channel *c);

@@ -110,6 +110,11 @@ bool bus_held_stamp(const struct list *at, struct stamp *out)
     return stamp_parse(slice_of(m->bytes, m->len), out) == STAMP_OK;
 }
 
+bool bus_is_before_hole(const struct list *at)
+{
+    return list_entry(at, struct held_message, link)->is_before_hole;
+}
+
 bool bus_holds_run_of_regressed(const struct bus_channel *c)
 {
     struct stamp first, second;

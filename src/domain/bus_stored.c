@@ -235,13 +235,19 @@ static void heal(struct bus_read *r, const struct stored_reading *reading)
     finish_load(r);
 }
 
-/* The numbering began anew while messages were kept back: those that still go on from what was
- * known come before it. */
-static void take_held_of_old(struct bus *b, struct bus_channel *c)
+static bool goes_on(const struct bus_channel *c, const struct list *held)
 {
     struct stamp stamp;
-    while (c->is_stamped && !list_is_empty(&c->held) && bus_held_stamp(c->held.next, &stamp) &&
-           stamp.seq > c->seq && slice_equal(stamp.epoch, bus_channel_epoch(c))) {
+    return bus_held_stamp(held, &stamp) && stamp.seq > c->seq &&
+           slice_equal(stamp.epoch, bus_channel_epoch(c));
+}
+
+/* The numbering began anew while messages were kept back: those that still go on from what was
+ * known come before it. is_renewed: under the old epoch, so only what came before a hole does. */
+static void take_held_of_old(struct bus *b, struct bus_channel *c, bool is_renewed)
+{
+    while (c->is_stamped && !list_is_empty(&c->held) && goes_on(c, c->held.next) &&
+           (!is_renewed || bus_is_before_hole(c->held.next))) {
         struct held_message *m = bus_shift_held(b, &c->held);
         bus_take_now(b, c, slice_of(m->bytes, m->len));
         free(m);
@@ -253,7 +259,7 @@ static void adopt(struct bus_read *r, const struct stored_reading *reading)
 {
     struct bus *b = r->bus;
     struct bus_channel *c = r->channel;
-    take_held_of_old(b, c);
+    take_held_of_old(b, c, false);
     bool had_value = c->last != NULL;
     bool has_data = reading->value.data.len > 0 || reading->value.is_too_large;
     bus_intake_adopt_epoch(c, reading->epoch, reading->value.seq);
@@ -370,6 +376,7 @@ static void on_renewed(struct bus_read *r, const struct stored_reading *reading)
     /* Those that came from first_seq on, with no command link to ask by, were dropped: a gap. */
     bool is_load = r->is_load || r->is_unread;
     bool has_gap = !is_load && r->first_seq <= reading->value.seq;
+    take_held_of_old(b, c, true);
     bus_intake_renew(c, reading->epoch, has_gap ? r->first_seq - 1 : reading->value.seq);
     c->ts_ms = reading->value.ts_ms;
     hand_out_stored(b, c, &reading->value, is_load && reading->value.data.len > 0);
