@@ -62,13 +62,14 @@ struct bus {
     uint64_t patience_from_ms; /* messages are kept back without an answer; monotonic */
     uint32_t patience_count;   /* begun for a subscriber link, and nothing was read since */
     struct loop_timer *again_timer;
-    uint64_t read_ms;   /* when something was read last; monotonic */
-    bool store_refuses; /* by its last answer, for now: it loads, or fails over */
-    bool is_unanswered; /* the same, or the command link was lost, and nothing was read since */
-    bool reads_pause;   /* until again_timer */
-    struct list reads;  /* struct bus_read that wait for their turn */
-    struct list looks;  /* those that wait until there are no others */
-    struct list flying; /* those that were asked */
+    uint64_t read_ms;    /* when something was read last; monotonic */
+    bool store_refuses;  /* by its last answer, for now: it loads, or fails over */
+    bool is_unanswered;  /* the same, or the command link was lost, and nothing was read since */
+    bool asks_again;     /* again_timer is set */
+    struct list reads;   /* struct bus_read that wait for their turn */
+    struct list looks;   /* those that wait until there are no others */
+    struct list flying;  /* those that were asked */
+    struct list refused; /* those that are asked again, a few at a time */
     uint32_t reads_in_flight;
     struct bus_mirror *mirrors; /* namespaces that are received whole */
     unsigned mirror_count;
@@ -116,7 +117,7 @@ void bus_load(struct bus *b, struct bus_channel *c);
 /* The numbers went back: has the epoch changed. The message is kept back meanwhile. */
 void bus_on_regressed(struct bus *b, struct bus_channel *c, struct slice payload);
 
-void bus_pause_reads(struct bus *b); /* the store refuses for now: a little later again */
+void bus_ask_later(struct bus *b); /* the store refuses for now: a little later again */
 
 void bus_command_link_up(struct bus *b); /* reads that were lost begin again */
 void bus_command_link_down(struct bus *b);

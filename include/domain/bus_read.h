@@ -18,7 +18,7 @@ enum bus_read_kind {
 };
 
 struct bus_read {
-    struct list link; /* in bus->reads or bus->flying */
+    struct list link; /* in bus->reads, looks, flying or refused */
     struct bus *bus;
     struct bus_channel *channel; /* NULL: abandoned */
     enum bus_read_kind kind;

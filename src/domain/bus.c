@@ -526,7 +526,8 @@ void bus_take_stock(struct bus *b)
     metrics_set(m, METRIC_REDIS_UNSENT, sub.unsent_bytes + cmd.unsent_bytes);
     metrics_set(m, METRIC_UNCONFIRMED, b->unconfirmed);
     metrics_set(m, METRIC_HELD_BYTES, b->held_bytes);
-    metrics_set(m, METRIC_READS_WAITING, list_count(&b->reads) + b->reads_in_flight);
+    metrics_set(m, METRIC_READS_WAITING,
+                list_count(&b->reads) + list_count(&b->refused) + b->reads_in_flight);
 }
 
 /* --- life ---------------------------------------------------------------------------------- */

@@ -170,7 +170,7 @@ static void on_scanned(void *arg, const struct redis_reply_view *reply)
     if (reply->kind == REDIS_REPLIED_LOST)
         return; /* goes on when the command link is up */
     if (stored_is_refused_for_now(reply)) {
-        bus_pause_reads(m->bus);
+        bus_ask_later(m->bus);
         return;
     }
     if (is_stale) {

@@ -21,6 +21,7 @@
 
 #define READS_IN_FLIGHT_MAX 64
 #define AGAIN_MS            100 /* between two tries while the store refuses */
+#define AGAIN_MAX           64  /* reads that are tried again at once */
 
 /* --- the queue of reads --------------------------------------------------------------------- */
 
@@ -35,7 +36,7 @@ static struct list *shift_read(struct bus *b)
 static void start_reads(struct bus *b)
 {
     struct list *first;
-    while (b->reads_in_flight < READS_IN_FLIGHT_MAX && !b->reads_pause && b->command != NULL &&
+    while (b->reads_in_flight < READS_IN_FLIGHT_MAX && b->command != NULL &&
            redis_link_is_up(b->command) && (first = shift_read(b)) != NULL) {
         struct bus_read *r = list_entry(first, struct bus_read, link);
         b->reads_in_flight++;
@@ -385,30 +386,25 @@ static void on_renewed(struct bus_read *r, const struct stored_reading *reading)
 
 /* --- replies -------------------------------------------------------------------------------- */
 
-static void on_again(void *arg)
+void bus_ask_later(struct bus *b)
 {
-    struct bus *b = arg;
-    b->reads_pause = false;
-    start_reads(b);
-    bus_mirror_go_on(b);
-}
-
-void bus_pause_reads(struct bus *b)
-{
-    b->reads_pause = true;
-    loop_timer_set(b->again_timer, AGAIN_MS);
+    if (!b->asks_again)
+        loop_timer_set(b->again_timer, AGAIN_MS);
+    b->asks_again = true;
 }
 
 /* A Redis that has just started takes subscribes and publications while it still loads what it
  * keeps: what is read is asked for until it answers, what comes is kept back for a while only. */
-static void wait_for_store(struct bus *b, struct slice error)
+static void wait_for_store(struct bus_read *r, struct slice error)
 {
+    struct bus *b = r->bus;
     if (!b->store_refuses) {
         log_warn("store_refuses", LOG_SLICE("reason", error));
         b->store_refuses = true;
         bus_go_unanswered(b);
     }
-    bus_pause_reads(b);
+    list_append(&b->refused, &r->link);
+    bus_ask_later(b);
 }
 
 bool bus_is_overdue(const struct bus_channel *c)
@@ -435,8 +431,11 @@ static bool is_given_up(const struct bus_read *r)
 
 /* Clients are answered without what is stored, and told that it is missing: it follows when it can
  * be read. While the feed is suspect they were answered already, and it is not ok before. */
-static void go_live_without(struct bus *b, struct bus_channel *c)
+static void go_live_without(struct bus_read *r)
 {
+    struct bus *b = r->bus;
+    struct bus_channel *c = r->channel;
+    r->holds_nothing = true;
     bus_release_held(b, c); /* which may have put another read in the place of the refused one */
     c->read->is_overdue = true;
     if (c->confirmed && !c->live)
@@ -445,23 +444,56 @@ static void go_live_without(struct bus *b, struct bus_channel *c)
         bus_serve_recoveries(b, c);
 }
 
+static void give_up(struct bus_read *r)
+{
+    struct bus_channel *c = r->channel;
+    if (r->kind != BUS_READ_RECOVER) {
+        go_live_without(r);
+        return;
+    }
+    bus_read_end(r);
+    bus_give_up_recoveries(c);
+}
+
 static void on_refused(struct bus_read *r, struct slice error)
 {
-    struct bus *b = r->bus;
-    struct bus_channel *c = r->channel;
     if (r->refused_ms == 0)
-        r->refused_ms = loop_now_ms(b->setup.loop);
-    wait_for_store(b, error);
-    if (!is_given_up(r)) {
-        bus_read_start(r);
-    } else if (r->kind == BUS_READ_RECOVER) {
-        bus_read_end(r);
-        bus_give_up_recoveries(c);
-    } else {
-        r->holds_nothing = true;
-        bus_read_start(r);
-        go_live_without(b, c);
+        r->refused_ms = loop_now_ms(r->bus->setup.loop);
+    wait_for_store(r, error);
+}
+
+/* A few of those that were refused are tried again; nobody waits until it is the turn of all. */
+static void on_again(void *arg)
+{
+    struct bus *b = arg;
+    struct list *next;
+    b->asks_again = false;
+    for (struct list *at = b->refused.next; at != &b->refused; at = next) {
+        struct bus_read *r = list_entry(at, struct bus_read, link);
+        bool was_given_up = r->is_overdue && r->holds_nothing;
+        next = at->next;
+        if (!was_given_up && is_given_up(r))
+            give_up(r);
     }
+    bus_post_batches(b);
+    for (int i = 0; i < AGAIN_MAX && !list_is_empty(&b->refused); i++)
+        list_append(&b->reads, list_shift(&b->refused));
+    if (!list_is_empty(&b->refused))
+        bus_ask_later(b);
+    start_reads(b);
+    bus_mirror_go_on(b);
+}
+
+/* Where one is told that was refused before, others may be, too. */
+static void on_answered(struct bus_read *r)
+{
+    struct bus *b = r->bus;
+    b->store_refuses = b->is_unanswered = false;
+    b->patience_count = 0;
+    b->read_ms = loop_now_ms(b->setup.loop);
+    if (r->refused_ms != 0)
+        list_splice(&b->reads, &b->refused);
+    r->refused_ms = 0;
 }
 
 static void on_reply(void *arg, const struct redis_reply_view *reply)
@@ -497,9 +529,7 @@ static void on_reply(void *arg, const struct redis_reply_view *reply)
         } else if (reading.status == STORED_LOST) {
             ask_again(r);
         } else {
-            b->store_refuses = b->is_unanswered = false;
-            b->patience_count = 0;
-            b->read_ms = loop_now_ms(b->setup.loop);
+            on_answered(r);
             handlers[r->kind](r, &reading);
         }
     }
@@ -526,6 +556,7 @@ static void ask(struct bus_read *r)
 
 void bus_command_link_up(struct bus *b)
 {
+    list_splice(&b->reads, &b->refused); /* it may be another server */
     start_reads(b);
 }
 
@@ -533,7 +564,7 @@ void bus_command_link_down(struct bus *b)
 {
     b->store_refuses = false;
     bus_go_unanswered(b);
-    b->is_unanswered = !list_is_empty(&b->reads);
+    b->is_unanswered = !list_is_empty(&b->reads) || !list_is_empty(&b->refused);
 }
 
 /* --- life ----------------------------------------------------------------------------------- */
@@ -549,6 +580,7 @@ void bus_stored_init(struct bus *b)
 {
     list_init(&b->reads);
     list_init(&b->looks);
+    list_init(&b->refused);
     list_init(&b->flying);
     bus_expiry_init(b);
     bus_held_init(b);

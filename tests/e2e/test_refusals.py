@@ -130,6 +130,20 @@ def test_a_subscribe_does_not_wait_for_a_slot_that_stays_refused(world, store, c
     assert "suspect" not in connect(node).subscribe("quote:A")
 
 
+def test_a_read_does_not_queue_behind_those_that_stay_refused(world, store, connect):
+    store.on_script = lambda _, channel: DOWN if channel.startswith(b"quote:R") else None
+    node = world.node(store.url, settings=SETTINGS)
+    client, other = connect(node), connect(node)
+    refused = [f"quote:R{n}" for n in range(500)]
+    assert len(client.subscribe(*refused)["suspect"]) == 500
+    asked = len(store.scripts)
+    assert "suspect" not in other.subscribe("quote:A")
+    assert store.scripts.index((b"read", b"quote:A")) - asked < 200
+    store.values = {name.encode(): (b"e", 1, b"1") for name in refused}
+    refuse_nothing(store)
+    assert len(client.items(500)) == 500
+
+
 def test_a_subscribe_does_not_wait_for_a_store_that_refuses(world, store, connect):
     """A Cluster fails over: what is published goes through, nothing can be read."""
     node = world.node(store.url, settings=SETTINGS | {"node.workers": 2})
