@@ -9,13 +9,16 @@ import proxy
 
 
 class Adversary:
-    def __init__(self, fleet, rng, log, on_rewind=None):
+    def __init__(self, fleet, rng, log, on_rewind=None, refusable=()):
         self.fleet = fleet
+        self.refusable = refusable  # channels
         self.rng = rng
         self.log = log
         self.on_rewind = on_rewind  # called while Redis is put back; None: it never is
         self.acts = [self.reset, self.stall, self.half_close, self.delay, self.kill_node,
                      self.restart_redis, self.hang_redis, self.busy_redis]
+        if refusable:
+            self.acts.append(self.refuse)
         if on_rewind is not None:
             self.acts.append(self.rewind_redis)
         self.redis_lock = asyncio.Lock()
@@ -76,6 +79,16 @@ class Adversary:
         delay, seconds = self.rng.uniform(0.005, 0.3), self.rng.uniform(1, 6)
         self.log(f"delay the links of {name} by {delay * 1000:.0f} ms for {seconds:.1f} s")
         gate.delay(delay)
+        await asyncio.sleep(seconds)
+        gate.heal()
+
+    async def refuse(self):
+        """As a slot of a Cluster without a master does."""
+        name, gate = self._some_proxy()
+        seconds = self.rng.uniform(1, 8)
+        channels = self.rng.sample(self.refusable, self.rng.randint(1, len(self.refusable)))
+        self.log(f"refuse {name} what is stored of {len(channels)} channels for {seconds:.1f} s")
+        gate.refuse(b"{tc:%s}" % c.encode() for c in channels)
         await asyncio.sleep(seconds)
         gate.heal()
 

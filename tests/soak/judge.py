@@ -48,9 +48,10 @@ class Fault(Exception):
 class Rules:
     """What may happen in this run."""
 
-    def __init__(self, calm=False, rewinds=False, without=(), stretch=1):
+    def __init__(self, calm=False, rewinds=False, refuses=False, without=(), stretch=1):
         self.calm = calm  # no adversary: nothing may be lost in `all`
         self.rewinds = rewinds  # Redis may go back, so epochs change
+        self.refuses = refuses  # logs may be refused, which nobody waits for
         self.without = frozenset(without)  # what is forgiven, see WITHOUT
         self.stretch = stretch  # of all limits of time, for sanitizers
 
@@ -341,7 +342,7 @@ class Ledger:
             return
         self.stats["lost in all, and said"] += gap
         history = values.NAMESPACES[values.namespace(sub.channel)]["history"]
-        is_forgiven = self.rules.rewinds or "held" in self.rules.without
+        is_forgiven = self.rules.rewinds or self.rules.refuses or "held" in self.rules.without
         if gap < history and not is_forgiven:
             raise Fault(f"{gap} lost in mode all though the log has them", *where)
         if self.rules.calm:

@@ -3,6 +3,7 @@
     node ──up──> proxy ──> Redis        stall: stops reading, so that the sender's buffers fill
          <─down─                        delay: everything comes later, in order
                                         reset: both ends get a RST; half-close: one end gets a FIN
+                                        refuse: what is asked of some channels is answered with an error
 """
 
 import asyncio
@@ -10,7 +11,49 @@ import contextlib
 import socket
 import struct
 
+import publisher
+
 UP, DOWN = "up", "down"
+
+
+# Asked in the place of what is refused, so that replies keep their order.
+REFUSED = publisher.encode("EVAL", "return redis.error_reply('CLUSTERDOWN Hash slot not served')", 0)
+
+
+class _Commands:
+    """What a node sends, cut into commands."""
+
+    def __init__(self):
+        self.pending = b""
+
+    def feed(self, data):
+        """The commands that are whole now: [(arguments, bytes)]."""
+        self.pending += data
+        commands, at = [], 0
+        while (found := self._one(at)) is not None:
+            args, end = found
+            commands.append((args, self.pending[at:end]))
+            at = end
+        self.pending = self.pending[at:]
+        return commands
+
+    def _number(self, at):
+        end = self.pending.find(b"\r\n", at)
+        return (int(self.pending[at + 1:end]), end + 2) if end >= 0 else None
+
+    def _one(self, at):
+        head = self._number(at) if at < len(self.pending) else None
+        if head is None:
+            return None
+        count, at = head
+        args = []
+        for _ in range(count):
+            size = self._number(at) if at < len(self.pending) else None
+            if size is None or size[1] + size[0] + 2 > len(self.pending):
+                return None
+            args.append(self.pending[size[1]:size[1] + size[0]])
+            at = size[1] + size[0] + 2
+        return args, at
 
 
 class _Pair:
@@ -20,6 +63,11 @@ class _Pair:
         self.proxy = proxy
         self.writers = {UP: redis_writer, DOWN: node_writer}
         self.tasks = []
+        self.commands = _Commands()
+
+    def _as_sent_on(self, data):
+        return b"".join(REFUSED if self.proxy.refuses(args) else raw
+                        for args, raw in self.commands.feed(data))
 
     async def pump(self, reader, way):
         writer = self.writers[way]
@@ -32,7 +80,7 @@ class _Pair:
                     await asyncio.sleep(self.proxy.delay_s)
                 if not data:
                     break
-                writer.write(data)
+                writer.write(self._as_sent_on(data) if way == UP else data)
                 await writer.drain()
             if writer.can_write_eof():
                 writer.write_eof()
@@ -68,6 +116,7 @@ class Proxy:
         self.to_port = port
         self.pairs = set()
         self.delay_s = 0
+        self.refused = frozenset()  # keys
         self.open = {UP: asyncio.Event(), DOWN: asyncio.Event()}
         self.heal()
 
@@ -100,8 +149,15 @@ class Proxy:
     def delay(self, seconds):
         self.delay_s = seconds
 
+    def refuse(self, keys):
+        self.refused = frozenset(keys)
+
+    def refuses(self, args):
+        return len(args) > 3 and args[0] == b"EVAL" and args[3] in self.refused
+
     def heal(self):
         self.delay_s = 0
+        self.refused = frozenset()
         for event in self.open.values():
             event.set()
 

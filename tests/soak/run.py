@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """The soak: a fleet under noise, hundreds of clients, and a judge who has seen everything.
 
-    BUILD=build tests/soak/run.py [--seconds 600] [--seed N] [--clients 300] [--calm] [--rewind]
+    BUILD=build tests/soak/run.py [--seconds 600] [--seed N] [--clients 300] [--calm] [--rewind] [--refuse]
 
 Three nodes reach one Redis through proxies that misbehave. Publishers write numbered values;
 clients do as they like; an adversary breaks links and processes. Every item that a client gets is
@@ -50,6 +50,8 @@ def parse(args):
     parser.add_argument("--calm", action="store_true", help="no adversary, and no mercy")
     parser.add_argument("--rewind", action="store_true",
                         help="put Redis back to older copies of itself, too")
+    parser.add_argument("--refuse", action="store_true",
+                        help="refuse what is stored of some channels, as slots without a master do")
     parser.add_argument("--mean", type=float, default=3, help="seconds between two acts of noise")
     parser.add_argument("--script", default=world.ROOT / "scripts" / "publish.lua",
                         help="what publishes stamped values")
@@ -70,6 +72,7 @@ class Soak:
         names = [f"{ns}:{i}" for ns in values.NAMESPACES for i in range(options.channels)]
         self.truths = {name: Truth(name) for name in names}
         self.rules = judge.Rules(calm=options.calm, rewinds=options.rewind,
+                                 refuses=options.refuse,
                                  without=options.without, stretch=world.SLOWER)
         self.fleet = servers.Fleet(directory)
         self.setting = actor.Setting(self.fleet, self.truths, self.rules, self.stats,
@@ -128,7 +131,8 @@ class Soak:
             await asyncio.sleep(0.005)
         self.adversary = adversary.Adversary(
             self.fleet, self.rng("adversary"), self.say,
-            self.on_rewind if self.options.rewind else None)
+            self.on_rewind if self.options.rewind else None,
+            list(self.truths) if self.options.refuse else ())
 
     async def make_noise(self):
         """Until the time is over or too much went wrong. Publishing stops before the noise does, so
