@@ -80,13 +80,16 @@ static bool cut_setting(struct slice line, struct slice *key, struct slice *valu
     return key->len != 0;
 }
 
-/* Enough to recognise a line by; what follows may be a password. */
+/* Enough to recognise a line by; what follows, with or without a blank, may be a password. */
 static struct slice first_word(struct slice line)
 {
     line = config_file_trim(line);
     size_t end = 0;
-    while (end < line.len && !is_blank(line.ptr[end]))
-        end++;
+    while (end < line.len && !is_blank(line.ptr[end])) {
+        char c = line.ptr[end++];
+        if (c == '=' || c == ':')
+            break;
+    }
     return slice_of(line.ptr, end);
 }
 

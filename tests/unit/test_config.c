@@ -405,7 +405,7 @@ static void test_file_errors(void)
                      "FILE:5: node.id: is set twice, first at FILE:2");
     check_file_error("[namespace a]\nmirror=no\n[namespace a]\nmirror=no\n",
                      "FILE:4: namespace.a.mirror: is set twice, first at FILE:2");
-    check_file_error("[node]\nid=\xff\n", "FILE:2: \"id=?\" is not UTF-8");
+    check_file_error("[node]\nid=\xff\n", "FILE:2: \"id=\" is not UTF-8");
 }
 
 static void test_value_errors(void)
@@ -586,6 +586,9 @@ static void test_secrets_are_not_shown(void)
 {
     check_file_error("[redis]\nurl = redis://hunter2@h\n",
                      "FILE:2: redis.url: before @ stands user:password, or :password alone");
+    check_file_error("[redis]\nurl=redis://:hunter2\xff@h\n", "FILE:2: \"url=\" is not UTF-8");
+    check_file_error("[redis]\nurl:redis://:hunter2@h\n",
+                     "FILE:2: \"url:\" is not key = value, [section] or a comment");
     check_set_error("redis.url=redis://u:hunter2@h:x",
                     "--set redis.url: redis.url: the port is not a number from 1 to 65535");
     check_set_error("redis.url=rediss://u:hunter2@h",
