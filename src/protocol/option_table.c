@@ -72,9 +72,40 @@ static const char *check_address(const char *value)
                : "is not host:port or [v6]:port with a port from 0 to 65535";
 }
 
+/* Nobody reaches port 0, which only a bind knows what to do with. */
 static const char *check_advertise(const char *value)
 {
-    return value[0] == '\0' ? NULL : check_address(value);
+    char host[256];
+    uint16_t port;
+    bool usable =
+        value[0] == '\0' || (config_split_address(value, host, sizeof host, &port) && port != 0);
+    return usable ? NULL : "is not host:port or [v6]:port with a port from 1 to 65535";
+}
+
+/* As a browser writes it in Origin: no path, not even a `/`, and no pattern. */
+static bool is_origin(struct slice word)
+{
+    if (slice_is(word, "*") || slice_is(word, "null"))
+        return true;
+    const char *scheme_end = memmem(word.ptr, word.len, "://", 3);
+    if (scheme_end == NULL || scheme_end == word.ptr)
+        return false;
+    const char *host = scheme_end + 3;
+    size_t host_len = (size_t)(word.ptr + word.len - host);
+    return host_len > 0 && strcspn(host, " \t/?#@*,;'\"") >= host_len;
+}
+
+/* One that no browser sends would keep everybody out without a word. */
+static const char *check_origins(const char *value)
+{
+    for (const char *at = value; *at != '\0';) {
+        size_t len = strcspn(at, " \t");
+        if (len > 0 && !is_origin(slice_of(at, len)))
+            return "is not a list, separated by spaces, of scheme://host and scheme://host:port "
+                   "without a path, null or *";
+        at += len + strspn(at + len, " \t");
+    }
+    return NULL;
 }
 
 /* Until API keys are built nobody could be told from anybody else, so only this machine may ask. */
@@ -194,8 +225,8 @@ const struct option option_table[] = {
      FLAGS(OPTION_AUTO | OPTION_RELOAD),
      HELP("Client connections at a time; more are answered 503. auto: the limit of file descriptors less "
           "200.")},
-    {FIELD(listen, origins, OPTION_TEXT, ""), UP_TO(TEXT_MAX), FLAGS(OPTION_RELOAD),
-     HELP("Origins whose pages may connect, separated by spaces, such as https://example.com. Empty: the "
+    {FIELD(listen, origins, OPTION_TEXT, ""), UP_TO(TEXT_MAX), CHECKED(check_origins), FLAGS(OPTION_RELOAD),
+     HELP("Origins whose pages may connect, separated by spaces, without a path: https://example.com. Empty: the "
           "host that the request itself names. *: any.")},
     {FIELD(listen, handshake_ms, OPTION_INT, "10000"), IN(100, 600000), FLAGS(OPTION_RELOAD),
      HELP("Milliseconds in which a whole request head must arrive.")},

@@ -431,7 +431,7 @@ static void test_value_errors(void)
         {"node.id=-a", "node.id: \"-a\" may not begin with '.' or '-'"},
         {"node.id=a\nready", "node.id: \"a?ready\" holds a control character"},
         {"node.advertise=h",
-         "node.advertise: \"h\" is not host:port or [v6]:port with a port from 0 to 65535"},
+         "node.advertise: \"h\" is not host:port or [v6]:port with a port from 1 to 65535"},
         {"listen.address=:80",
          "listen.address: \":80\" is not host:port or [v6]:port with a port from 0 to 65535"},
         {"redis.prefix=a b", "redis.prefix: \"a b\" may hold only printable ASCII without space"},
