@@ -44,6 +44,9 @@ struct json_elements {
 bool json_elements_init(struct json_elements *e, struct slice text); /* false: not an array */
 bool json_elements_next(struct json_elements *e, struct slice *value);
 
+/* Is json, one valid value, a number without fraction and exponent, of any size? */
+bool json_is_integer(struct slice json);
+
 /* Does json, which is valid, hold an escaped NUL? cJSON ends a string there, and what follows would be
  * overlooked. */
 bool json_has_escaped_nul(struct slice json);

@@ -38,10 +38,10 @@ void admin_set_config(struct admin *a, const struct config *next);
 
 #define ADMIN_ID_BYTES_MAX 64
 
-/* The id of a command, into ADMIN_ID_BYTES_MAX + 1 bytes: text that may be part of a Redis key, or a
- * whole number; "" where there is none. False: unusable. */
+/* The id of a command, which was parsed from text, into ADMIN_ID_BYTES_MAX + 1 bytes: as a client's,
+ * a text or a whole number as it was written; "" where there is none. False: unusable. */
 struct cJSON;
-bool admin_read_id(const struct cJSON *command, char *out);
+bool admin_read_id(const struct cJSON *command, struct slice text, char *out);
 
 /* A message of the admin channel; borrows. */
 void admin_on_message(struct admin *a, struct slice payload);

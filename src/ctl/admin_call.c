@@ -17,10 +17,10 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
-#define ID_BYTES_MAX  64 /* longest id of a caller's own: it becomes part of a key */
-#define ID_DIGITS_MAX 15 /* the same of a number */
-#define WAIT_MIN_MS   10 /* BLPOP takes 0 for "for ever" */
+#define ID_BYTES_MAX 64 /* longest id of a caller's own: it becomes part of a key */
+#define WAIT_MIN_MS  10 /* BLPOP takes 0 for "for ever" */
 
 struct admin_call {
     struct redis_client *redis;
@@ -33,22 +33,13 @@ struct admin_call {
     long long refused; /* replies that do not say ok */
 };
 
-static bool is_made_of(struct slice value, char least, char most)
-{
-    for (size_t i = 0; i < value.len; i++) {
-        if (value.ptr[i] < least || value.ptr[i] > most)
-            return false;
-    }
-    return value.len > 0;
-}
-
-/* To any other id nodes could not reply. */
+/* To any other id nodes could not reply; with an escape in it we would wait at another key. */
 static bool is_id(struct slice value)
 {
-    if (value.ptr[0] != '"')
-        return value.len <= ID_DIGITS_MAX && is_made_of(value, '0', '9');
-    return value.len <= ID_BYTES_MAX + 2 && is_made_of(json_unquoted(value), '!', '~') &&
-           memchr(value.ptr, '\\', value.len) == NULL;
+    struct slice id = json_unquoted(value);
+    if (value.ptr[0] != '"' && !json_is_integer(value))
+        return false;
+    return id.len > 0 && id.len <= ID_BYTES_MAX && memchr(id.ptr, '\\', id.len) == NULL;
 }
 
 /* Puts a random id behind the opening brace; every other byte stays. */
@@ -69,9 +60,9 @@ static int prepare(struct admin_call *call, const struct ctl_target *target, str
     struct buf id = {0};
     struct slice own = json_member(command, "id");
     if (own.ptr != NULL && !is_id(own))
-        return ctl_misuse("admin: id: a string of at most %d printable characters without space or "
-                          "backslash, or a whole number of at most %d digits",
-                          ID_BYTES_MAX, ID_DIGITS_MAX);
+        return ctl_misuse("admin: id: a string of 1 to %d bytes without backslash, or a whole "
+                          "number of as many",
+                          ID_BYTES_MAX);
     if (own.ptr != NULL) {
         own = json_unquoted(own);
         buf_append(&id, own.ptr, own.len);

@@ -101,23 +101,13 @@ static bool read_string(struct slice json, struct slice *text)
     return unescape(text);
 }
 
-/* A number without fraction and exponent, of any size. */
-static bool is_integer(struct slice json)
-{
-    size_t i = json.ptr[0] == '-';
-    size_t first = i;
-    while (i < json.len && json.ptr[i] >= '0' && json.ptr[i] <= '9')
-        i++;
-    return i > first && i == json.len;
-}
-
 /* An integer between -2^53 and 2^53. */
 static bool read_integer(struct slice json, int64_t *value)
 {
     enum { DIGITS_MAX = 16 }; /* of 2^53 */
     bool negative = json.ptr[0] == '-';
 
-    if (!is_integer(json) || json.len - negative > DIGITS_MAX)
+    if (!json_is_integer(json) || json.len - negative > DIGITS_MAX)
         return false;
     *value = 0;
     for (size_t i = negative; i < json.len; i++)
@@ -163,7 +153,7 @@ static const char *parse_id(struct slice json, struct command *out)
 {
     if (is_string(json))
         return parse_string_id(json, out);
-    if (!is_integer(json) || json.len > COMMAND_ID_MAX)
+    if (!json_is_integer(json) || json.len > COMMAND_ID_MAX)
         return "id is neither an integer of at most 64 bytes nor a string";
     memcpy(out->id, json.ptr, json.len);
     out->id[json.len] = '\0';

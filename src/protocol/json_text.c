@@ -295,6 +295,15 @@ bool json_elements_next(struct json_elements *e, struct slice *value)
 
 /* --- escapes --------------------------------------------------------------------------------- */
 
+bool json_is_integer(struct slice json)
+{
+    size_t i = json.ptr[0] == '-';
+    size_t first = i;
+    while (i < json.len && json.ptr[i] >= '0' && json.ptr[i] <= '9')
+        i++;
+    return i > first && i == json.len;
+}
+
 bool json_has_escaped_nul(struct slice json)
 {
     static const char nul[] = "\\u0000";

@@ -423,25 +423,21 @@ static void visit_clients(struct admin_call *call)
 
 /* --- a message ------------------------------------------------------------------------------ */
 
-bool admin_read_id(const struct cJSON *command, char *out)
+bool admin_read_id(const struct cJSON *command, struct slice text, char *out)
 {
     const cJSON *id = cJSON_GetObjectItemCaseSensitive(command, "id");
+    struct slice written;
     out[0] = '\0';
     if (id == NULL)
         return true;
-    if (cJSON_IsNumber(id) && id->valuedouble >= 0 && id->valuedouble < 1e15 &&
-        id->valuedouble == (double)(long long)id->valuedouble) {
-        snprintf(out, ADMIN_ID_BYTES_MAX + 1, "%lld", (long long)id->valuedouble);
-        return true;
-    }
-    const char *text = cJSON_GetStringValue(id);
-    if (text == NULL || text[0] == '\0' || strlen(text) > ADMIN_ID_BYTES_MAX)
+    if (cJSON_IsString(id))
+        written = slice_str(id->valuestring);
+    else if (!find_raw(text, "id", &written) || !json_is_integer(written))
         return false;
-    for (const char *at = text; *at != '\0'; at++) {
-        if (*at <= ' ' || *at > '~')
-            return false;
-    }
-    snprintf(out, ADMIN_ID_BYTES_MAX + 1, "%s", text);
+    if (written.len == 0 || written.len > ADMIN_ID_BYTES_MAX)
+        return false;
+    memcpy(out, written.ptr, written.len);
+    out[written.len] = '\0';
     return true;
 }
 
@@ -493,11 +489,11 @@ static void start(struct admin *a, const cJSON *command, struct slice text)
     const char *cmd = string_member(command, "cmd");
     call->admin = a;
     call->row = find_row(cmd);
-    bool id_ok = admin_read_id(command, call->id);
+    bool id_ok = admin_read_id(command, text, call->id);
     if (is_cut_short(text))
         call->error = "a text holds an escaped NUL";
     else if (!id_ok)
-        call->error = "id is not a short text or a whole number";
+        call->error = "id is not a text or a whole number of at most 64 bytes";
     else if (!read_trace(command, call))
         call->error = "trace is not 1 to 64 bytes of printable ASCII without space";
     else if (has_unusable_node(command))

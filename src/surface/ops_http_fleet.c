@@ -438,9 +438,9 @@ static void start(struct ops_fleet *f, struct evhttp_request *request, const cJS
     }
     if (cJSON_GetObjectItemCaseSensitive(command, "id") == NULL) {
         make_id(id);
-    } else if (!admin_read_id(command, id)) {
+    } else if (!admin_read_id(command, text, id)) {
         ops_http_reply_error(request, ERR_BAD_COMMAND,
-                             "id: a text of at most 64 printable characters, or a whole number");
+                             "id: a text of 1 to 64 bytes, or a whole number of as many");
         return;
     }
     struct fleet_call *call = mem_zalloc(sizeof *call);

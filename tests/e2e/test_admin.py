@@ -227,6 +227,15 @@ def test_an_id_cannot_reach_another_key(world, redis, operator):
         assert key == b"victim" or key.startswith(b"tc:"), key
 
 
+@pytest.mark.parametrize("own", ["1780000000123456789", "-7", '"18:00, \u20ac"', '"a\\nb"'])
+def test_an_id_is_a_clients_id(world, redis, operator, own):
+    """Any integer, as it was written, and any short text."""
+    world.node(redis)
+    redis.publish("admin", f'{{"cmd":"ping","id":{own}}}', 1)
+    (reply,) = operator.replies(json.loads(own))
+    assert reply["ok"] is True and reply["trace"] == f"admin:{json.loads(own)}"
+
+
 def test_ctl_admin_prints_the_replies(nodes, redis, ctl):
     done = ctl("admin", "--redis", redis.url, '{"cmd":"ping"}')
     answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
