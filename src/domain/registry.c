@@ -24,19 +24,18 @@
 #include <unistd.h>
 
 #define PERIOD_MS       2000
-#define DRAINING_MS     500     /* while somebody waits for the last client to go */
-#define LIFE_TEXT       "6000"  /* ms, for two writes to be missed */
-#define FORGOTTEN_TEXT  "60000" /* ms after which an expired id is taken out of tc:nodes */
-#define TOUCH_MS_MIN    100     /* between two writes, however much changes */
-#define CONFLICT_WRITES 5       /* without another node's entry, until a conflict is over */
+#define DRAINING_MS     500    /* while somebody waits for the last client to go */
+#define LIFE_TEXT       "6000" /* ms, for two writes to be missed */
+#define TOUCH_MS_MIN    100    /* between two writes, however much changes */
+#define CONFLICT_WRITES 5      /* without another node's entry, until a conflict is over */
 
 /* clang-format off */
-/* ARGV: id, life, how long an expired id is kept. */
+/* ARGV: id, life. Who has died cannot leave, so the others take its id out. */
 static const char enlist_script[] =
     "local t = redis.call('TIME')\n"
     "local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
     "redis.call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[2]), ARGV[1])\n"
-    "redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - ARGV[3]))\n"
+    "redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now))\n"
     "return 1\n";
 
 /* ARGV: life, then fields and values. Whatever stood there goes. Returns its instance, where that
@@ -191,13 +190,13 @@ static void write_entry(struct registry *r)
         args[count++] = slice_str(registry_field_name((enum registry_field)i));
         args[count++] = values[i];
     }
-    const struct slice enlist[] = {node_id(r), slice_str(LIFE_TEXT), slice_str(FORGOTTEN_TEXT)};
+    const struct slice enlist[] = {node_id(r), slice_str(LIFE_TEXT)};
     r->written_ms = loop_now_ms(r->setup.loop);
     r->unanswered = 2;
     r->fails_now = false;
     /* The hash first: an id that is listed has one. */
     registry_run(r, write_script, "node:", node_id(r), args, count, on_written, r);
-    registry_run(r, enlist_script, "nodes", slice_str(""), enlist, 3, on_enlisted, r);
+    registry_run(r, enlist_script, "nodes", slice_str(""), enlist, 2, on_enlisted, r);
 }
 
 static bool link_is_up(const struct registry *r)
