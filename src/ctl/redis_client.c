@@ -9,9 +9,11 @@
 #include "base/mem.h"
 #include "protocol/publish_script.h"
 
+#include <errno.h>
 #include <hiredis.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define ARGS_MAX 32 /* the longest command we send has fewer */
 
@@ -30,7 +32,12 @@ static void set_error(struct redis_client *c, const char *text)
 
 static void set_context_error(struct redis_client *c)
 {
-    set_error(c, c->context->errstr[0] != '\0' ? c->context->errstr : "the connection was lost");
+    const char *text = c->context->errstr;
+    if (text[0] == '\0')
+        text = "the connection was lost";
+    else if (strcmp(text, strerror(EAGAIN)) == 0) /* a socket's own words for its timeout */
+        text = "no answer in time";
+    set_error(c, text);
 }
 
 static struct timeval to_timeval(int ms)

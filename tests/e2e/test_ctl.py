@@ -3,11 +3,13 @@
 import contextlib
 import json
 import signal
+import socket
 import threading
 import time
 
 import pytest
 
+from ports import free_port
 from world import SLOWER, WAIT, RedisClient
 
 
@@ -193,6 +195,13 @@ def test_help_and_version(ctl, command):
 def test_no_redis_is_a_failure(ctl, args):
     done = ctl("--redis", "redis://127.0.0.1:1", *args, check=False)
     assert done.returncode == 1 and "redis at 127.0.0.1:1: Connection refused" in done.stderr
+
+
+def test_a_redis_that_says_nothing_is_told_by_its_silence(ctl):
+    """Not by "Resource temporarily unavailable", which sends one looking for resources."""
+    with socket.create_server(("127.0.0.1", free_port())) as silent:
+        done = ctl("nodes", "--redis", f"redis://127.0.0.1:{silent.getsockname()[1]}", check=False)
+    assert done.returncode == 1 and done.stderr.endswith("redis: no answer in time\n")
 
 
 def test_a_closed_pipe_is_a_failure(redis, ctl):
