@@ -586,6 +586,21 @@ static void warn_unbuilt(struct draft *d)
         warn_unbuilt_of(d, i);
 }
 
+/* A node whose clients hold every descriptor gets none to dial Redis again. */
+static void warn_descriptors(struct draft *d)
+{
+    const struct option *o = option_find(slice_str("listen"), slice_str("max_connections"));
+    const char *origin = draft_given(d, NO_NAMESPACE, o)->origin;
+    int64_t wanted = d->config->listen.max_connections;
+    int64_t most = o->automatic();
+    if (origin == NULL || wanted <= most)
+        return;
+    buf_printf(d->warnings,
+               "%s: listen.max_connections: %lld is more than auto, %lld; raise the limit of file "
+               "descriptors\n",
+               origin, (long long)wanted, (long long)most);
+}
+
 /* --- the snapshot --------------------------------------------------------------------------- */
 
 struct config *config_load(const struct config_source *source, struct buf *error,
@@ -601,6 +616,7 @@ struct config *config_load(const struct config_source *source, struct buf *error
     if (loaded) {
         finish_namespaces(&d);
         warn_unbuilt(&d);
+        warn_descriptors(&d);
     }
     draft_fini(&d);
     if (loaded)

@@ -224,7 +224,7 @@ const struct option option_table[] = {
     {FIELD(listen, max_connections, OPTION_INT, "auto"), IN(1, CONNECTIONS_MAX), AUTO(count_connections),
      FLAGS(OPTION_AUTO | OPTION_RELOAD),
      HELP("Client connections at a time; more are answered 503. auto: the limit of file descriptors less "
-          "200.")},
+          "200, and no more than that is wise: the rest is for Redis and the ops listener.")},
     {FIELD(listen, origins, OPTION_TEXT, ""), UP_TO(TEXT_MAX), CHECKED(check_origins), FLAGS(OPTION_RELOAD),
      HELP("Origins whose pages may connect, separated by spaces, without a path: https://example.com. Empty: the "
           "host that the request itself names. *: any.")},

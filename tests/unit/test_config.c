@@ -194,6 +194,16 @@ static void test_descriptor_limit(void)
     load_good(&l);
     CU_ASSERT_EQUAL(l.config->listen.max_connections, 50);
     config_unref(l.config);
+    struct loading more = {.sets = {"listen.max_connections=51"}};
+    load_good(&more);
+    CU_ASSERT_STRING_EQUAL(more.warnings,
+                           "--set listen.max_connections=51: listen.max_connections: 51 is more "
+                           "than auto, 50; raise the limit of file descriptors\n");
+    config_unref(more.config);
+    more.sets[0] = "listen.max_connections=50";
+    load_good(&more);
+    CU_ASSERT_STRING_EQUAL(more.warnings, "");
+    config_unref(more.config);
     small.rlim_cur = 100;
     setrlimit(RLIMIT_NOFILE, &small);
     load_good(&l);
