@@ -120,11 +120,23 @@ static int conclude(const struct admin_call *call)
     return call->refused == 0 ? CTL_OK : CTL_FAILED;
 }
 
+/* Replies live for a minute: those to a command of before, with the same id, are not to be taken
+ * for ours. */
+static bool forget_replies(struct admin_call *call)
+{
+    const struct slice args[] = {slice_str("DEL"), buf_slice(&call->reply_key)};
+    struct redis_answer answer;
+    if (!redis_client_command(call->redis, args, 2, 0, &answer))
+        return false;
+    redis_answer_fini(&answer);
+    return true;
+}
+
 static int run(struct admin_call *call, int timeout_ms)
 {
     long long receivers;
-    if (!redis_client_publish(call->redis, buf_slice(&call->channel), buf_slice(&call->command),
-                              &receivers))
+    if (!forget_replies(call) || !redis_client_publish(call->redis, buf_slice(&call->channel),
+                                                       buf_slice(&call->command), &receivers))
         return ctl_fail("admin: redis: %s", redis_client_error(call->redis));
     if (receivers == 0)
         return ctl_fail("admin: no node is listening; do they use this Redis (--redis) and "

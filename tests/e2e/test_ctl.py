@@ -276,6 +276,14 @@ def test_admin_keeps_an_id(redis, ctl, fake_nodes, own):
     assert nodes[0].heard == text
 
 
+def test_admin_does_not_take_former_replies_for_new_ones(redis, ctl, fake_nodes):
+    """They stay for a minute, and who repeats a command repeats its id."""
+    fake_nodes(1, says(False))
+    redis("RPUSH", "tc:admin:reply:op-7", '{"node":"n1","ok":true}')
+    done = run(ctl, redis, "admin", '{"cmd":"ping","id":"op-7"}')
+    assert done.returncode == 1 and [json.loads(l)["ok"] for l in done.stdout.splitlines()] == [False]
+
+
 def test_admin_fails_when_a_node_refuses(redis, ctl, fake_nodes):
     fake_nodes(2, lambda node, command: {"node": node, "ok": node == "n1"})
     done = run(ctl, redis, "admin", '{"cmd":"ping"}')
