@@ -27,6 +27,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* A command to the nodes may be so long, however little a publication may hold. */
+#define BUS_COMMAND_BYTES_MAX (132 * 1024)
+
 struct bus;
 struct evdns_base;
 struct hub;

@@ -27,8 +27,6 @@
 #define LINGER_TICK_MS 100
 #define LINGER_SLOTS   256
 
-#define MESSAGE_BYTES_MIN 4096 /* that the subscriber link lets through in any case */
-
 /* --- Redis names --------------------------------------------------------------------------- */
 
 /* Writes prefix and channel name into out and returns it as a slice. */
@@ -589,7 +587,7 @@ static size_t reply_limit(const struct config *config)
 static size_t message_limit(const struct config *config)
 {
     size_t bytes = (size_t)config->limits.payload_bytes + STAMP_BYTES_MAX;
-    return bytes > MESSAGE_BYTES_MIN ? bytes : MESSAGE_BYTES_MIN;
+    return bytes > BUS_COMMAND_BYTES_MAX ? bytes : BUS_COMMAND_BYTES_MAX;
 }
 
 void bus_start(struct bus *b)

@@ -112,21 +112,14 @@ static void on_node(void *arg, const struct redis_reply_view *reply)
     settle(q);
 }
 
-/* The longest text to be fetched: what the link takes, if that is less. */
-static void write_bound(const struct registry *r, size_t most, char text[24])
-{
-    size_t link_bytes = (size_t)r->setup.config->limits.payload_bytes;
-    snprintf(text, 24, "%zu", most < link_bytes ? most : link_bytes);
-}
-
 static void read_node(struct query *q, size_t index)
 {
-    char max[24];
+    char max[16];
     struct slice args[1 + REGISTRY_FIELD_COUNT];
     struct query_slot *slot = &q->slots[index];
     slot->query = q;
     slot->node = &q->nodes[index];
-    write_bound(q->registry, REGISTRY_VALUE_MAX, max);
+    snprintf(max, sizeof max, "%d", REGISTRY_VALUE_MAX);
     args[0] = slice_str(max);
     for (size_t i = 0; i < REGISTRY_FIELD_COUNT; i++)
         args[1 + i] = slice_str(registry_field_name((enum registry_field)i));
@@ -169,7 +162,7 @@ void registry_ask(struct registry *r,
         return;
     }
     struct query *q = mem_zalloc(sizeof *q);
-    char count[16], len[24];
+    char count[16], len[16];
     q->registry = r;
     q->on_answer = on_answer;
     q->arg = arg;
@@ -179,7 +172,7 @@ void registry_ask(struct registry *r,
     list_append(&r->queries, &q->member);
     r->query_count++;
     snprintf(count, sizeof count, "%d", REGISTRY_NODES_MAX);
-    write_bound(r, REGISTRY_ID_MAX, len);
+    snprintf(len, sizeof len, "%d", REGISTRY_ID_MAX);
     const struct slice args[] = {slice_str(count), slice_str(len)};
     registry_run(r, registry_list_script, "nodes", slice_str(""), args, 2, on_ids, q);
 }

@@ -23,6 +23,7 @@
 #include "surface/ops_http_access.h"
 #include "surface/ops_http_reply.h"
 
+#include <assert.h>
 #include <cjson/cJSON.h>
 #include <event2/buffer.h>
 #include <event2/http.h>
@@ -35,6 +36,9 @@
 #define POLL_BYTES_MAX   262144  /* of one look at the list of replies, or one that is larger */
 #define ANSWER_BYTES_MAX 4194304 /* of all replies to one command: anybody may write to that list */
 #define REPLIES_MAX      1000    /* taken; a node replies once */
+
+static_assert(OPS_ADMIN_BODY_MAX + 1024 <= BUS_COMMAND_BYTES_MAX,
+              "nodes hear what we take, with an id and a trace added");
 
 struct ops_fleet {
     struct ops_fleet_setup setup;
@@ -262,14 +266,12 @@ static void append_reply_key(const struct fleet_call *call, struct buf *key)
 
 static void poll_replies(struct fleet_call *call)
 {
-    char from[24], count[16], bytes[24], room[16];
+    char from[24], count[16], bytes[16], room[16];
     struct buf key = {0};
-    size_t link_bytes = (size_t)call->fleet->setup.config->limits.payload_bytes;
     append_reply_key(call, &key);
     snprintf(from, sizeof from, "%lld", call->position);
     snprintf(count, sizeof count, "%d", REPLIES_MAX);
-    snprintf(bytes, sizeof bytes, "%zu",
-             link_bytes < REPLY_BYTES_MAX ? link_bytes : (size_t)REPLY_BYTES_MAX);
+    snprintf(bytes, sizeof bytes, "%d", REPLY_BYTES_MAX);
     snprintf(room, sizeof room, "%d", POLL_BYTES_MAX);
     const struct slice args[] = {slice_str("EVAL"), slice_str(poll_script), slice_str("1"),
                                  buf_slice(&key),   slice_str(from),        slice_str(count),
@@ -461,12 +463,10 @@ static void start(struct ops_fleet *f, struct evhttp_request *request, const cJS
 /* True when the request may go on; else it is answered. */
 static bool check_body(const struct ops_fleet *f, struct evhttp_request *request, struct slice text)
 {
-    size_t most = (size_t)f->setup.config->limits.payload_bytes; /* no node hears more */
-    most = most < OPS_ADMIN_BODY_MAX ? most : OPS_ADMIN_BODY_MAX;
     /* As for publications: a browser on this machine must not let web sites be operators. */
     if (evhttp_find_header(evhttp_request_get_input_headers(request), "Origin") != NULL)
         ops_http_reply_error(request, ERR_FORBIDDEN, "not for web pages");
-    else if (text.len > most)
+    else if (text.len > OPS_ADMIN_BODY_MAX)
         ops_http_reply_error(request, ERR_TOO_LARGE, "the command is too large");
     else if (text.len == 0 || !utf8_is_valid(text.ptr, text.len) || !json_text_is_valid(text))
         ops_http_reply_error(request, ERR_BAD_JSON, "the body is not JSON");

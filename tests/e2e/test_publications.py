@@ -167,6 +167,10 @@ def test_a_limit_below_what_the_node_itself_says(world, redis, connect, operator
     assert [r.get("name") for r in reply["results"]] == [None, "too_large", None]
     assert sorted(item["data"] for item in client.items(2)) == [1, 3]
     assert operator.ask(cmd="ping")[0]["ok"] is True
+    notice = json.dumps({"cmd": "notice", "data": "n" * 65000})
+    reply = http_request(node.ops, "/api/v1/admin", "POST", notice).json()
+    assert [r["affected"] for r in reply["replies"]] == [1] and "missing" not in reply
+    assert client.expect("notice")["data"] == "n" * 65000
     assert node.metric("tickcast_redis_connects_total", link="command") == 1
 
 
