@@ -1,8 +1,8 @@
 /*
  * bus_priv.h - what the parts of the bus share: bus.c (interest, links, messages), bus_stored.c
- * (what is kept in Redis: first reads, healing, renewed epochs), bus_held.c (messages that wait for
- * that), bus_expiry.c (values that end), bus_recovery.c (positions that clients come back with),
- * bus_mirror.c (whole namespaces).
+ * (what is kept in Redis: first reads, healing, renewed epochs), bus_read.c (the reads themselves),
+ * bus_held.c (messages that wait for them), bus_expiry.c (values that end), bus_recovery.c (positions
+ * that clients come back with), bus_mirror.c (whole namespaces).
  */
 #ifndef TICKCAST_DOMAIN_BUS_PRIV_H
 #define TICKCAST_DOMAIN_BUS_PRIV_H
@@ -107,23 +107,27 @@ void bus_go_live(struct bus *b, struct bus_channel *c);
 /* Is anything of the channel kept in Redis, by its namespace or because it was found stamped? */
 bool bus_is_stored(const struct bus_channel *c);
 
-/* Has the store refused to tell what it has of the channel for longer than a client waits? */
-bool bus_is_overdue(const struct bus_channel *c);
-bool bus_is_unknown(const struct bus_channel *c); /* and nothing was published since */
-
 /* Reads what is stored of a channel, and heals what is missing; bus_go_live follows, maybe now. */
 void bus_load(struct bus *b, struct bus_channel *c);
 
 /* The numbers went back: has the epoch changed. The message is kept back meanwhile. */
 void bus_on_regressed(struct bus *b, struct bus_channel *c, struct slice payload);
 
-void bus_ask_later(struct bus *b); /* the store refuses for now: a little later again */
-
-void bus_command_link_up(struct bus *b); /* reads that were lost begin again */
-void bus_command_link_down(struct bus *b);
 void bus_forget_stored(struct bus *b, struct bus_channel *c); /* before it is freed */
 void bus_stored_init(struct bus *b);
 void bus_stored_fini(struct bus *b);
+
+/* --- bus_read.c ------------------------------------------------------------------------------ */
+
+/* Has the store refused to tell what it has of the channel for longer than a client waits? */
+bool bus_is_overdue(const struct bus_channel *c);
+bool bus_is_unknown(const struct bus_channel *c); /* and nothing was published since */
+
+void bus_ask_later(struct bus *b);       /* the store refuses for now: a little later again */
+void bus_command_link_up(struct bus *b); /* reads that were lost begin again */
+void bus_command_link_down(struct bus *b);
+void bus_reads_init(struct bus *b);
+void bus_reads_fini(struct bus *b);
 
 /* --- bus_held.c ------------------------------------------------------------------------------ */
 

@@ -52,6 +52,10 @@ void bus_read_start(struct bus_read *r); /* also once more: the next page, or a 
 void bus_read_end(struct bus_read *r);
 void bus_read_abandon(struct bus_channel *c);
 
+/* bus_stored.c's part. */
+void bus_on_loaded(struct bus_read *r, const struct stored_reading *reading);
+void bus_on_renewed(struct bus_read *r, const struct stored_reading *reading);
+
 /* bus_expiry.c's part. */
 void bus_on_expiry_read(struct bus_read *r, const struct stored_reading *reading);
 
