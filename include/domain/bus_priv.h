@@ -62,7 +62,7 @@ struct bus {
     uint64_t patience_from_ms; /* messages are kept back without an answer; monotonic */
     uint32_t patience_count;   /* begun for a subscriber link, and nothing was read since */
     struct loop_timer *again_timer;
-    uint64_t read_ms;    /* when something was read last; monotonic */
+    bool has_answered;   /* something was read since either link came up */
     bool store_refuses;  /* by its last answer, for now: it loads, or fails over */
     bool is_unanswered;  /* the same, or the command link was lost, and nothing was read since */
     bool asks_again;     /* again_timer is set */

@@ -225,6 +225,7 @@ static void on_subscriber_up(void *arg)
     redis_link_subscribe(b->subscriber, slice_str(b->admin_channel));
     bus_trace_up(b);
     b->unconfirmed = b->channels.count;
+    b->has_answered = false;
     size_t it = 0;
     struct bus_channel *c;
     while ((c = map_next(&b->channels, &it)) != NULL) {

@@ -134,15 +134,14 @@ bool bus_is_unknown(const struct bus_channel *c)
 }
 
 /* One slot of a Cluster may stay refused while others answer, or all of them for a while. Not so after
- * an outage, when everything may have been missed: then something else has to be read before. With the
+ * an outage, when everything may have been missed: then something has to have been read since. With the
  * subscriber link away nobody waits, and what is kept back may yet be put behind what it follows. */
 static bool is_given_up(const struct bus_read *r)
 {
     const struct bus *b = r->bus;
     bool is_late = loop_now_ms(b->setup.loop) - r->refused_ms > BUS_PATIENCE_MS;
-    bool has_answered_others = b->read_ms >= r->refused_ms;
     return is_late && redis_link_is_up(b->subscriber) &&
-           (has_answered_others || bus_readiness(b) == NULL);
+           (b->has_answered || bus_readiness(b) == NULL);
 }
 
 /* Clients are answered without what is stored, and told that it is missing: it follows when it can
@@ -208,7 +207,7 @@ static void on_answered(struct bus_read *r)
     struct bus *b = r->bus;
     b->store_refuses = b->is_unanswered = false;
     b->patience_count = 0;
-    b->read_ms = loop_now_ms(b->setup.loop);
+    b->has_answered = true;
     if (r->refused_ms != 0)
         list_splice(&b->reads, &b->refused);
     r->refused_ms = 0;
@@ -285,7 +284,8 @@ static void ask(struct bus_read *r)
 
 void bus_command_link_up(struct bus *b)
 {
-    list_splice(&b->reads, &b->refused); /* it may be another server */
+    b->has_answered = false; /* it may be another server */
+    list_splice(&b->reads, &b->refused);
     start_reads(b);
 }
 

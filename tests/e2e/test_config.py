@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from world import ROOT, SLOWER, TICKCAST, READY, write_config
+from world import ROOT, SLOWER, TICKCAST, READY, eventually, write_config
 
 
 def run(*args, env=None, timeout=10):
@@ -299,9 +299,8 @@ def test_a_port_that_is_taken(section):
 def test_log_lines_have_one_shape(world, redis, log_format):
     import json
     node = world.node(redis, sets=[f"node.log_format={log_format}", "node.log_level=debug"])
-    lines = node.log().splitlines()
-    assert lines
-    for line in lines:
+    eventually(lambda: "feed_ok" in node.log())
+    for line in node.log().splitlines():
         if log_format == "json":
             members = json.loads(line)
             assert {"time", "level", "event"} <= members.keys()
