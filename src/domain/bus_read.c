@@ -115,7 +115,7 @@ static void wait_for_store(struct bus_read *r, struct slice error)
 {
     struct bus *b = r->bus;
     if (!b->store_refuses) {
-        log_warn("store_refuses", LOG_SLICE("reason", error));
+        log_often(LOG_FAULTS, LOG_WARN, "store_refuses", LOG_SLICE("reason", error));
         b->store_refuses = true;
         bus_go_unanswered(b);
     }
