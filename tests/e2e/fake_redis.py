@@ -147,5 +147,13 @@ class FakeStore(FakeRedis):
         """A publication as everybody hears it; what is stored stays as it is."""
         self.publish(b"tc:" + channel, b"@%s:%d:%d %s" % (epoch, seq, self.clock + seq, data))
 
+    def renew_to(self, epoch, seq, if_anyhow=False):
+        """From now on a renewal leaves this value; or only one whatever is stored."""
+        def on_script(kind, channel):
+            if kind == b"renew" and (self.renewed_anyhow[-1] or not if_anyhow):
+                self.values[channel] = (epoch, seq, b"%d" % seq)
+
+        self.on_script = on_script
+
     def waiting(self, count, kind=b"read"):
         return lambda: len([k for k, _ in self.scripts if k == kind]) >= count

@@ -453,12 +453,7 @@ def test_a_copy_that_went_past_what_was_seen_while_nothing_could_be_read(world, 
     assert client.item()["seq"] == 4
     store.values[b"trade:A"] = (b"e", 4, b"4")
     store.logs[b"trade:A"] = [(n, b"%d" % n) for n in range(1, 5)]
-
-    def on_script(kind, channel):
-        if kind == b"renew":
-            store.values[channel] = (b"new", 4, b"4")
-
-    store.on_script = on_script
+    store.renew_to(b"new", 4)
     store.lets_through.set()
     store.is_closed = False
     item = client.item()
@@ -616,12 +611,7 @@ def test_a_copy_that_catches_up_while_it_is_read(world, store, connect):
     store.publish(b"tc:quote:A", b"@ no stamp" + b"." * 100000)
     eventually(lambda: node.metric("tickcast_redis_received_bytes_total", link="subscriber") > 100000)
     store.values[b"quote:A"] = (b"e", 12, b"12")
-
-    def on_script(kind, channel):
-        if kind == b"renew":
-            store.values[channel] = (b"new", 12, b"12")
-
-    store.on_script = on_script
+    store.renew_to(b"new", 12)
     store.lets_through.set()
     item = client.item()
     assert (item["epoch"], item["seq"], item["snap"]) == ("new", 12, True)
@@ -652,12 +642,7 @@ def test_a_store_that_is_behind_is_another_one_whatever_it_is_by_the_time_of_ask
     node, client = follow(world, store, connect, b"e", 10)
     cut_and_hold_reads(store)
     store.values[b"quote:A"] = (b"e", 9, b"9")
-
-    def on_script(kind, channel):
-        if kind == b"renew" and store.renewed_anyhow[-1]:
-            store.values[channel] = (b"new", 11, b"11")
-
-    store.on_script = on_script
+    store.renew_to(b"new", 11, if_anyhow=True)
     store.lets_through.set()
     item = client.item()
     assert (item["epoch"], item["seq"], item["snap"]) == ("new", 11, True)
@@ -681,12 +666,7 @@ def test_what_was_kept_back_before_a_copy_is_of_the_old_numbers(world, store, co
     eventually(lambda: b"tc:quote:A" in store.confirmed)
     has_read(2)
     store.values[b"quote:A"] = (b"e", 8, b"8")
-
-    def on_script(kind, channel):
-        if kind == b"renew":
-            store.values[channel] = (b"new", 8, b"8")
-
-    store.on_script = on_script
+    store.renew_to(b"new", 8)
     store.lets_through.set()
     items = client.items(3)
     assert [(i.get("epoch"), i["seq"]) for i in items] == [(None, 11), (None, 12), ("new", 8)]
